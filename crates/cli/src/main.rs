@@ -1,1 +1,91 @@
-fn main() {}
+//! The `midge` command: one verb a module, each a thin shell over `host`.
+//!
+//! For: people and scripts. Never: routing, merging, storing; what a verb decides, `host` and the cores decided.
+//! Start reading at [`Verb`], then the module of the verb in question; `pub` and `sub` share [`client`].
+use clap::{CommandFactory, Parser, Subcommand};
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+mod check;
+mod client;
+mod create;
+mod data_dir;
+mod demo;
+mod failure;
+mod join;
+mod peers;
+mod publish;
+mod run;
+mod status;
+mod subscribe;
+
+use failure::Failure;
+
+/// An MQTT broker for each site, and all sites as one broker.
+#[derive(Parser, Debug)]
+#[command(name = "midge", version, args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Option<Verb>,
+    /// Without a verb: `run`, as `mosquitto -c FILE -p PORT -v` does.
+    #[command(flatten)]
+    run: run::Args,
+}
+
+#[derive(Subcommand, Debug)]
+enum Verb {
+    /// Start a site: a broker for the devices here, a peer for the other sites of its mesh.
+    Run(run::Args),
+    /// Show two sites that find each other through NATs, all on this machine.
+    Demo(demo::Args),
+    /// Make a new mesh with this site as its first and print the token that admits others.
+    Create(create::Args),
+    /// Make this site a member of the mesh that a token names.
+    Join(join::Args),
+    /// Show what the running site knows: listeners, clients, peers, paths, queues.
+    Status(status::Args),
+    /// List the other sites, or pause and resume one.
+    Peers(peers::Args),
+    /// Publish messages, with the flags and exit codes of `mosquitto_pub`.
+    Pub(publish::Args),
+    /// Subscribe and print messages, with the flags and exit codes of `mosquitto_sub`.
+    Sub(subscribe::Args),
+    /// Check a configuration file: every problem with its line and what to write instead.
+    Check(check::Args),
+}
+
+fn main() -> ExitCode {
+    let args: Vec<OsString> = client::arguments::join_properties(&Cli::command(), std::env::args_os());
+    let cli = match Cli::try_parse_from(&args) {
+        Ok(cli) => cli,
+        Err(refusal) => return refuse(&args, &refusal),
+    };
+    let outcome = match cli.verb {
+        None => run::run(cli.run),
+        Some(Verb::Run(args)) => run::run(args),
+        Some(Verb::Demo(args)) => demo::run(args),
+        Some(Verb::Create(args)) => create::run(args),
+        Some(Verb::Join(args)) => join::run(args),
+        Some(Verb::Status(args)) => status::run(args),
+        Some(Verb::Peers(args)) => peers::run(args),
+        Some(Verb::Pub(args)) => publish::run(args),
+        Some(Verb::Sub(args)) => subscribe::run(args),
+        Some(Verb::Check(args)) => check::run(args),
+    };
+    outcome.unwrap_or_else(Failure::report)
+}
+
+/// `pub` and `sub` answer a wrong command line with 1, as mosquitto's clients do, where others say 2.
+fn refuse(args: &[OsString], refusal: &clap::Error) -> ExitCode {
+    if let Some(reason) = client::arguments::not_built(refusal) {
+        return Failure::new(reason).report();
+    }
+    // Nothing is left to do when even standard error is closed.
+    let _ = refusal.print();
+    let is_client = args.get(1).is_some_and(|verb| verb == "pub" || verb == "sub");
+    match refusal.exit_code() {
+        0 => ExitCode::SUCCESS,
+        _ if is_client => ExitCode::FAILURE,
+        code => u8::try_from(code).map_or(ExitCode::FAILURE, ExitCode::from),
+    }
+}
