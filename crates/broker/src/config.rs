@@ -1,0 +1,107 @@
+//! Limits and choices, each with mosquitto's default where it has one.
+use core::num::{NonZeroU16, NonZeroU32};
+use core::time::Duration;
+
+/// Who may come in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Admission {
+    /// Everybody.
+    #[default]
+    All,
+    /// Whom the host lets in: [`crate::Output::Verify`].
+    Verified,
+}
+
+/// What a QoS 1 or 2 message meets that would overrun the queue of a session.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum WhenFull {
+    /// It is refused before it is acknowledged: 0x97 in version 5, before that reading from the publisher pauses.
+    #[default]
+    Refuse,
+    /// It is dropped for that session and counted.
+    Drop,
+}
+
+/// What may be set. Every limit has its counter in [`crate::Stats`] or an event.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Config {
+    /// Who may come in.
+    pub admission: Admission,
+    /// Largest packet from a client, in bytes. Announced if it is less than MQTT allows.
+    pub packet_max: u32,
+    /// Time for CONNECT to arrive.
+    pub connect_timeout: Duration,
+    /// Longest keep-alive; announced to version 5 if a client asks for more or for none.
+    pub keep_alive_max: Option<NonZeroU16>,
+    /// Longest session expiry; `None` is for ever.
+    pub session_expiry_max: Option<Duration>,
+    /// How long a session of 3.x without clean session is kept; `None` is for ever.
+    pub v3_session_expiry: Option<Duration>,
+    /// QoS 1 and 2 messages on their way to one client.
+    pub in_flight_max: NonZeroU16,
+    /// QoS 1 and 2 messages on their way from one client: the Receive Maximum announced to version 5.
+    pub receive_max: NonZeroU16,
+    /// Topic aliases a client may set.
+    pub topic_alias_max: u16,
+    /// Messages queued for one session.
+    pub queue_messages_max: usize,
+    /// Bytes of topics, properties and payloads queued for one session; `None` is no limit.
+    pub queue_bytes_max: Option<usize>,
+    /// What happens beyond.
+    pub when_full: WhenFull,
+    /// Bytes waiting for one connection before QoS 0 messages for it are dropped.
+    pub outgoing_bytes_max: usize,
+    /// Payloads of at least this many bytes are shared by their receivers, smaller ones copied.
+    pub share_payload_bytes: usize,
+    /// Retained messages.
+    pub retained_count_max: usize,
+    /// Bytes of retained topics, properties and payloads.
+    pub retained_bytes_max: usize,
+    /// Subscriptions of one client.
+    pub subscriptions_max: usize,
+    /// Levels of a topic or filter.
+    pub topic_levels_max: usize,
+    /// Bytes of a client identifier.
+    pub client_id_bytes_max: usize,
+    /// Topics whose receivers are remembered.
+    pub route_cache_max: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            admission: Admission::All,
+            packet_max: PACKET_MAX,
+            connect_timeout: Duration::from_secs(30),
+            keep_alive_max: None,
+            session_expiry_max: None,
+            v3_session_expiry: None,
+            in_flight_max: TWENTY,
+            receive_max: TWENTY,
+            topic_alias_max: 10,
+            queue_messages_max: 1000,
+            queue_bytes_max: None,
+            when_full: WhenFull::Refuse,
+            outgoing_bytes_max: 8 << 20,
+            share_payload_bytes: 4096,
+            retained_count_max: 1_000_000,
+            retained_bytes_max: 1 << 30,
+            subscriptions_max: 100_000,
+            topic_levels_max: 200,
+            client_id_bytes_max: 65_535,
+            route_cache_max: 65_536,
+        }
+    }
+}
+
+/// The largest packet that MQTT has: fixed header and Remaining Length.
+pub const PACKET_MAX: u32 = mqtt::codec::REMAINING_MAX + 5;
+
+const TWENTY: NonZeroU16 = NonZeroU16::new(20).expect("not zero");
+
+impl Config {
+    /// The Maximum Packet Size to announce.
+    pub(crate) fn announced_packet_max(&self) -> Option<NonZeroU32> {
+        NonZeroU32::new(self.packet_max).filter(|max| max.get() < PACKET_MAX)
+    }
+}
