@@ -7,6 +7,9 @@
 #![no_std]
 extern crate alloc;
 
+pub mod codec;
+pub mod handshake;
+pub mod inbox;
 pub mod message;
 pub mod packet;
 pub mod property;
@@ -15,7 +18,8 @@ pub mod time;
 pub mod topic;
 pub mod types;
 
-pub use message::Message;
+pub use inbox::Inbox;
+pub use message::{Message, MessageError, MessageOptions};
 pub use packet::Packet;
 pub use reason::ReasonCode;
 pub use time::{Instant, Now, Wall};

@@ -1,22 +1,269 @@
 //! An application message that outlives the bytes it came in: shared, immutable, one block of memory.
+use crate::codec::DecodeError;
+use crate::packet::Publish;
 use crate::property::PublishProperties;
 use crate::time::Wall;
 use crate::topic::Topic;
 use crate::types::QoS;
-use alloc::boxed::Box;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+use core::ops::Range;
+use core::time::Duration;
 
 /// A message as queued, retained and sent between sites. Cloning shares it.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Message(Arc<Inner>);
+///
+/// The block is a head of [`HEAD`] bytes, then topic, then forwardable properties in wire form, then payload: so one
+/// allocation holds a message, and its stored form is the block with a version before it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Message(Arc<[u8]>);
 
-#[derive(PartialEq, Eq, Debug)]
-struct Inner {
-    qos: QoS,
-    retain: bool,
-    topic_len: u16,
-    properties_len: u32,
-    expires: Wall,
-    /// Topic, then forwardable properties in wire form, then payload.
-    bytes: Box<[u8]>,
+/// What a message says besides topic and payload.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct MessageOptions<'a> {
+    /// QoS of the publisher.
+    pub qos: QoS,
+    /// Retain flag of the publisher.
+    pub retain: bool,
+    /// Forwardable properties in wire form, as [`PublishProperties::write_forwardable`] writes them.
+    pub properties: &'a [u8],
+    /// When it stops being worth delivering.
+    pub expires: Option<Wall>,
+}
+
+/// Why there is no such message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum MessageError {
+    /// The properties are damaged, or hold one that does not travel with a message.
+    Properties(DecodeError),
+    /// Larger than any packet could carry.
+    TooLong,
+    /// Stored bytes of a version that this program does not know.
+    Version(u8),
+    /// Stored bytes that are cut short or contradict themselves.
+    Damaged,
+}
+
+impl fmt::Display for MessageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Properties(error) => write!(f, "properties of the message: {error}"),
+            Self::TooLong => f.write_str("message larger than a packet can be"),
+            Self::Version(version) => write!(f, "stored message has unknown version {version}"),
+            Self::Damaged => f.write_str("stored message is damaged"),
+        }
+    }
+}
+
+impl core::error::Error for MessageError {}
+
+/// Version byte of the stored form.
+const STORED_VERSION: u8 = 1;
+/// Flags (1), topic length (2), properties length (4), expiry (8): numbers big-endian.
+const HEAD: usize = 15;
+const FLAG_QOS: u8 = 0b0000_0011;
+const FLAG_RETAIN: u8 = 0b0000_0100;
+/// Topic, properties and payload together: what a packet could carry.
+const BODY_MAX: usize = crate::codec::REMAINING_MAX as usize;
+
+impl Message {
+    /// Checks `options.properties`.
+    pub fn new(topic: Topic<'_>, payload: &[u8], options: MessageOptions<'_>) -> Result<Self, MessageError> {
+        PublishProperties::parse_forwardable(options.properties).map_err(MessageError::Properties)?;
+        let body = topic.as_str().len() + options.properties.len();
+        if payload.len() > BODY_MAX || body + payload.len() > BODY_MAX {
+            return Err(MessageError::TooLong);
+        }
+        let (mut block, [_, properties_at, payload_at]) =
+            build(topic, options.properties.len(), payload.len(), options);
+        if let Some(bytes) = Arc::get_mut(&mut block) {
+            bytes[properties_at].copy_from_slice(options.properties);
+            bytes[payload_at].copy_from_slice(payload);
+        }
+        Ok(Self(block))
+    }
+
+    /// Keeps what travels with a message: alias, subscription identifiers and DUP are the connection's. `topic` is the
+    /// publish's own or what its alias stands for. The expiry interval becomes a point in time.
+    pub fn from_publish(publish: &Publish<'_>, topic: Topic<'_>, now: Wall) -> Self {
+        let properties = &publish.properties;
+        let expires = properties.message_expiry_secs.map(|secs| now + Duration::from_secs(u64::from(secs)));
+        Self::build_from(topic, publish.payload, publish.qos, publish.retain, properties, expires)
+    }
+
+    /// The will's message, its expiry counted from `now`: when it is published.
+    pub fn from_will(will: &crate::packet::Will<'_>, now: Wall) -> Self {
+        let expires = will.properties.message_expiry_secs.map(|secs| now + Duration::from_secs(u64::from(secs)));
+        Self::build_from(will.topic, will.payload, will.qos, will.retain, &will.properties, expires)
+    }
+
+    fn build_from(
+        topic: Topic<'_>,
+        payload: &[u8],
+        qos: QoS,
+        retain: bool,
+        properties: &PublishProperties<'_>,
+        expires: Option<Wall>,
+    ) -> Self {
+        let options = MessageOptions { qos, retain, properties: &[], expires };
+        let mut wire = Vec::new();
+        properties.write_forwardable(&mut wire);
+        let (mut block, [_, properties_at, payload_at]) = build(topic, wire.len(), payload.len(), options);
+        if let Some(bytes) = Arc::get_mut(&mut block) {
+            bytes[properties_at].copy_from_slice(&wire);
+            bytes[payload_at].copy_from_slice(payload);
+        }
+        Self(block)
+    }
+
+    /// The same message with other flags: a copy.
+    pub fn with(&self, qos: QoS, retain: bool, expires: Option<Wall>) -> Self {
+        let mut block: Arc<[u8]> = Arc::from(&*self.0);
+        if let Some(bytes) = Arc::get_mut(&mut block) {
+            bytes[0] = flags(qos, retain);
+            bytes[7..HEAD].copy_from_slice(&expires.unwrap_or(Wall::FAR).0.to_be_bytes());
+        }
+        Self(block)
+    }
+
+    /// Topic name.
+    pub fn topic(&self) -> Topic<'_> {
+        Topic::checked(core::str::from_utf8(&self.0[self.topic_at()]).unwrap_or_default())
+    }
+
+    /// Application message.
+    pub fn payload(&self) -> &[u8] {
+        &self.0[self.properties_at().end..]
+    }
+
+    /// QoS of the publisher.
+    pub fn qos(&self) -> QoS {
+        QoS::from_bits(self.0[0] & FLAG_QOS).unwrap_or_default()
+    }
+
+    /// Retain flag of the publisher.
+    pub fn retain(&self) -> bool {
+        self.0[0] & FLAG_RETAIN != 0
+    }
+
+    /// The forwardable properties; expiry is [`Message::expires`].
+    pub fn properties(&self) -> PublishProperties<'_> {
+        PublishProperties::parse_forwardable(self.properties_wire()).unwrap_or_default()
+    }
+
+    /// Payload format, content type, response topic, correlation data and user properties in wire form.
+    pub fn properties_wire(&self) -> &[u8] {
+        &self.0[self.properties_at()]
+    }
+
+    /// When it stops being worth delivering.
+    pub fn expires(&self) -> Option<Wall> {
+        let mut millis = [0; 8];
+        millis.copy_from_slice(&self.0[7..HEAD]);
+        Some(Wall(u64::from_be_bytes(millis))).filter(|&at| at != Wall::FAR)
+    }
+
+    /// Whether it must not be delivered any more [MQTT-3.3.2-5].
+    pub fn is_expired(&self, now: Wall) -> bool {
+        self.expires().is_some_and(|at| at <= now)
+    }
+
+    /// The Message Expiry Interval to send [MQTT-3.3.2-6]: rounded up, so what is not expired never says zero.
+    pub fn remaining_secs(&self, now: Wall) -> Option<u32> {
+        let left = self.expires()?.since(now).as_millis().div_ceil(1000);
+        Some(u32::try_from(left).unwrap_or(u32::MAX))
+    }
+
+    /// Bytes of topic, properties and payload: what quotas count.
+    pub fn size(&self) -> usize {
+        self.0.len() - HEAD
+    }
+
+    /// Appends the stored form.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        out.reserve(1 + self.0.len());
+        out.push(STORED_VERSION);
+        out.extend_from_slice(&self.0);
+    }
+
+    /// Reads what [`Message::encode`] wrote; takes nothing for granted.
+    pub fn decode(bytes: &[u8]) -> Result<Self, MessageError> {
+        let (&version, block) = bytes.split_first().ok_or(MessageError::Damaged)?;
+        if version != STORED_VERSION {
+            return Err(MessageError::Version(version));
+        }
+        if block.len() < HEAD || block[0] & !(FLAG_QOS | FLAG_RETAIN) != 0 {
+            return Err(MessageError::Damaged);
+        }
+        QoS::from_bits(block[0] & FLAG_QOS).ok_or(MessageError::Damaged)?;
+        if block.len() - HEAD > BODY_MAX {
+            return Err(MessageError::TooLong);
+        }
+        let properties_at = properties_range(block);
+        let topic = block.get(HEAD..properties_at.start).ok_or(MessageError::Damaged)?;
+        let topic = core::str::from_utf8(topic).map_err(|_| MessageError::Damaged)?;
+        Topic::parse(topic).map_err(|_| MessageError::Damaged)?;
+        let properties = block.get(properties_at).ok_or(MessageError::Damaged)?;
+        PublishProperties::parse_forwardable(properties).map_err(MessageError::Properties)?;
+        Ok(Self(Arc::from(block)))
+    }
+
+    fn topic_at(&self) -> Range<usize> {
+        HEAD..self.properties_at().start
+    }
+
+    fn properties_at(&self) -> Range<usize> {
+        properties_range(&self.0)
+    }
+}
+
+impl fmt::Debug for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Message")
+            .field("topic", &self.topic().as_str())
+            .field("payload", &format_args!("{}", self.payload().escape_ascii()))
+            .field("qos", &self.qos())
+            .field("retain", &self.retain())
+            .field("properties", &self.properties())
+            .field("expires", &self.expires())
+            .finish()
+    }
+}
+
+fn flags(qos: QoS, retain: bool) -> u8 {
+    qos as u8 | if retain { FLAG_RETAIN } else { 0 }
+}
+
+/// Where the head says that the properties lie; may reach beyond damaged bytes.
+fn properties_range(block: &[u8]) -> Range<usize> {
+    let topic_len = usize::from(u16::from_be_bytes([block[1], block[2]]));
+    let properties_len = u32::from_be_bytes([block[3], block[4], block[5], block[6]]) as usize;
+    let start = HEAD + topic_len;
+    start..start.saturating_add(properties_len)
+}
+
+/// The block with head and topic written, and where topic, properties and payload lie. The lengths are those of parts
+/// of a packet: they fit.
+fn build(
+    topic: Topic<'_>,
+    properties_len: usize,
+    payload_len: usize,
+    options: MessageOptions<'_>,
+) -> (Arc<[u8]>, [Range<usize>; 3]) {
+    let topic = topic.as_str().as_bytes();
+    let properties_at = HEAD + topic.len();
+    let payload_at = properties_at + properties_len;
+    let end = payload_at + payload_len;
+    let mut head = [0; HEAD];
+    head[0] = flags(options.qos, options.retain);
+    head[1..3].copy_from_slice(&u16::try_from(topic.len()).unwrap_or(u16::MAX).to_be_bytes());
+    head[3..7].copy_from_slice(&u32::try_from(properties_len).unwrap_or(u32::MAX).to_be_bytes());
+    head[7..HEAD].copy_from_slice(&options.expires.unwrap_or(Wall::FAR).0.to_be_bytes());
+    // Zeroed first: the one way to fill a shared slice in place, in one allocation, without `unsafe`.
+    let mut block: Arc<[u8]> = core::iter::repeat_n(0, end).collect();
+    if let Some(bytes) = Arc::get_mut(&mut block) {
+        bytes[..HEAD].copy_from_slice(&head);
+        bytes[HEAD..properties_at].copy_from_slice(topic);
+    }
+    (block, [HEAD..properties_at, properties_at..payload_at, payload_at..end])
 }

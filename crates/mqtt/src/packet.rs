@@ -1,12 +1,15 @@
 //! The fifteen control packets, borrowed from the bytes they were read from.
 //! A value of these types keeps every rule that can be checked on one packet alone.
+use crate::codec::read::Reader;
+use crate::codec::write;
 use crate::property::{
     AckProperties, AuthProperties, ConnAckProperties, ConnectProperties, DisconnectProperties, PublishProperties,
     SubscribeProperties, UserProperties,
 };
 use crate::reason::ReasonCode;
-use crate::topic::{Filter, Topic};
+use crate::topic::{Filter, Topic, TopicError};
 use crate::types::{PacketId, QoS, Version};
+use alloc::vec::Vec;
 
 /// One control packet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -149,7 +152,7 @@ pub struct Subscribe<'a> {
     pub packet_id: PacketId,
     /// Properties (5).
     pub properties: SubscribeProperties<'a>,
-    /// At least one filter with options, checked; iterate with [`Subscriptions::iter`].
+    /// At least one filter with options.
     pub filters: Subscriptions<'a>,
 }
 
@@ -158,7 +161,6 @@ pub struct Subscribe<'a> {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Subscriptions<'a> {
     pub(crate) bytes: &'a [u8],
-    pub(crate) version: Version,
 }
 
 /// UNSUBSCRIBE.
@@ -221,8 +223,141 @@ pub struct Auth<'a> {
 /// One filter of SUBSCRIBE as read: its text may still break the rules of filters.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Requested<'a> {
+    /// The filter as it was written.
+    pub text: &'a str,
     /// The filter, or why it is none.
-    pub filter: Result<Filter<'a>, crate::topic::TopicError>,
+    pub filter: Result<Filter<'a>, TopicError>,
     /// Options.
     pub options: SubscribeOptions,
+}
+
+impl SubscribeOptions {
+    /// The options byte of version 5; the others have only its two lowest bits.
+    pub fn to_bits(self) -> u8 {
+        self.qos as u8
+            | u8::from(self.no_local) << 2
+            | u8::from(self.retain_as_published) << 3
+            | match self.retain_handling {
+                RetainHandling::Always => 0,
+                RetainHandling::IfNew => 1 << 4,
+                RetainHandling::Never => 2 << 4,
+            }
+    }
+
+    /// `None` if reserved bits are set, QoS or Retain Handling is 3.
+    pub fn from_bits(bits: u8) -> Option<Self> {
+        if bits & 0b1100_0000 != 0 {
+            return None;
+        }
+        Some(Self {
+            qos: QoS::from_bits(bits & 0b11)?,
+            no_local: bits & 0b100 != 0,
+            retain_as_published: bits & 0b1000 != 0,
+            retain_handling: match bits >> 4 {
+                0 => RetainHandling::Always,
+                1 => RetainHandling::IfNew,
+                2 => RetainHandling::Never,
+                _ => return None,
+            },
+        })
+    }
+}
+
+impl<'a> Subscriptions<'a> {
+    /// The filters in order, each with its options.
+    pub fn iter(self) -> SubscriptionsIter<'a> {
+        SubscriptionsIter(Reader::new(self.bytes))
+    }
+}
+
+impl<'a> IntoIterator for Subscriptions<'a> {
+    type Item = Requested<'a>;
+    type IntoIter = SubscriptionsIter<'a>;
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+/// The filters of a SUBSCRIBE.
+#[derive(Clone)]
+pub struct SubscriptionsIter<'a>(Reader<'a>);
+
+impl<'a> Iterator for SubscriptionsIter<'a> {
+    type Item = Requested<'a>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let text = self.0.text().ok()?;
+        let options = SubscribeOptions::from_bits(self.0.u8().ok()?)?;
+        Some(Requested { filter: Filter::parse(text), text, options })
+    }
+}
+
+/// Filters with options to be sent in a SUBSCRIBE.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct SubscriptionList(Vec<u8>);
+
+impl SubscriptionList {
+    /// None yet; a SUBSCRIBE needs one.
+    pub const fn new() -> Self {
+        Self(Vec::new())
+    }
+
+    /// Adds one.
+    pub fn push(&mut self, filter: Filter<'_>, options: SubscribeOptions) {
+        write::topic(&mut self.0, filter.as_str());
+        self.0.push(options.to_bits());
+    }
+
+    /// As [`Subscribe`] takes them.
+    pub fn view(&self) -> Subscriptions<'_> {
+        Subscriptions { bytes: &self.0 }
+    }
+}
+
+impl<'a> Filters<'a> {
+    /// The filters in order: text that may break the rules of filters, and then no subscription has it.
+    pub fn iter(self) -> FiltersIter<'a> {
+        FiltersIter(Reader::new(self.bytes))
+    }
+}
+
+impl<'a> IntoIterator for Filters<'a> {
+    type Item = Result<Filter<'a>, TopicError>;
+    type IntoIter = FiltersIter<'a>;
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+/// The filters of an UNSUBSCRIBE.
+#[derive(Clone)]
+pub struct FiltersIter<'a>(Reader<'a>);
+
+impl<'a> Iterator for FiltersIter<'a> {
+    type Item = Result<Filter<'a>, TopicError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.0.text().ok().map(Filter::parse)
+    }
+}
+
+/// Filters to be sent in an UNSUBSCRIBE.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct FilterList(Vec<u8>);
+
+impl FilterList {
+    /// None yet; an UNSUBSCRIBE needs one.
+    pub const fn new() -> Self {
+        Self(Vec::new())
+    }
+
+    /// Adds one.
+    pub fn push(&mut self, filter: Filter<'_>) {
+        write::topic(&mut self.0, filter.as_str());
+    }
+
+    /// As [`Unsubscribe`] takes them.
+    pub fn view(&self) -> Filters<'_> {
+        Filters { bytes: &self.0 }
+    }
 }

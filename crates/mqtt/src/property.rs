@@ -1,6 +1,13 @@
 //! Properties of MQTT 5: views of a section of bytes that the codec has already checked.
+use crate::codec::EncodeError;
+use crate::codec::properties::skip;
+use crate::codec::read::Reader;
+use crate::codec::write;
 use crate::topic::Topic;
 use crate::types::PayloadFormat;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::fmt;
 use core::num::{NonZeroU16, NonZeroU32};
 
 /// Property identifiers [MQTT5 2.2.2.2].
@@ -36,12 +43,182 @@ pub mod id {
 }
 
 /// The user properties in a checked property section, in order. The section may hold other properties too.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, Default)]
 pub struct UserProperties<'a>(pub(crate) &'a [u8]);
 
 /// The subscription identifiers in a checked property section.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, Default)]
 pub struct SubscriptionIds<'a>(pub(crate) &'a [u8]);
+
+impl<'a> UserProperties<'a> {
+    /// Whether there are none.
+    pub fn is_empty(self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Names and values in order.
+    pub fn iter(self) -> UserPropertiesIter<'a> {
+        UserPropertiesIter(Reader::new(self.0))
+    }
+}
+
+impl<'a> IntoIterator for UserProperties<'a> {
+    type Item = (&'a str, &'a str);
+    type IntoIter = UserPropertiesIter<'a>;
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+/// Names and values; the same name may come more than once.
+#[derive(Clone)]
+pub struct UserPropertiesIter<'a>(Reader<'a>);
+
+impl<'a> Iterator for UserPropertiesIter<'a> {
+    type Item = (&'a str, &'a str);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while let Ok(property) = self.0.u8() {
+            if property == id::USER_PROPERTY {
+                return Some((self.0.text().ok()?, self.0.text().ok()?));
+            }
+            skip(property, &mut self.0).ok()?;
+        }
+        None
+    }
+}
+
+impl PartialEq for UserProperties<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.into_iter().eq(*other)
+    }
+}
+
+impl Eq for UserProperties<'_> {}
+
+impl fmt::Debug for UserProperties<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(*self).finish()
+    }
+}
+
+impl<'a> SubscriptionIds<'a> {
+    /// Whether there are none.
+    pub fn is_empty(self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The identifiers in order.
+    pub fn iter(self) -> SubscriptionIdsIter<'a> {
+        SubscriptionIdsIter(Reader::new(self.0))
+    }
+}
+
+impl<'a> IntoIterator for SubscriptionIds<'a> {
+    type Item = NonZeroU32;
+    type IntoIter = SubscriptionIdsIter<'a>;
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+/// One number for each subscription that matched.
+#[derive(Clone)]
+pub struct SubscriptionIdsIter<'a>(Reader<'a>);
+
+impl Iterator for SubscriptionIdsIter<'_> {
+    type Item = NonZeroU32;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while let Ok(property) = self.0.u8() {
+            if property == id::SUBSCRIPTION_ID {
+                return NonZeroU32::new(self.0.variable().ok()?);
+            }
+            skip(property, &mut self.0).ok()?;
+        }
+        None
+    }
+}
+
+impl PartialEq for SubscriptionIds<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.into_iter().eq(*other)
+    }
+}
+
+impl Eq for SubscriptionIds<'_> {}
+
+impl fmt::Debug for SubscriptionIds<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(*self).finish()
+    }
+}
+
+/// User properties to be sent.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct UserPropertyList(Vec<u8>);
+
+impl UserPropertyList {
+    /// None yet.
+    pub const fn new() -> Self {
+        Self(Vec::new())
+    }
+
+    /// Adds one; refuses a name or value that is too long or contains U+0000.
+    pub fn push(&mut self, name: &str, value: &str) -> Result<(), EncodeError> {
+        let mut pair = vec![id::USER_PROPERTY];
+        write::text(&mut pair, name)?;
+        write::text(&mut pair, value)?;
+        self.0.append(&mut pair);
+        Ok(())
+    }
+
+    /// As packets take them.
+    pub fn view(&self) -> UserProperties<'_> {
+        UserProperties(&self.0)
+    }
+}
+
+impl fmt::Debug for UserPropertyList {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.view().fmt(f)
+    }
+}
+
+/// Subscription identifiers to be sent with a message.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct SubscriptionIdList(Vec<u8>);
+
+impl SubscriptionIdList {
+    /// None yet.
+    pub const fn new() -> Self {
+        Self(Vec::new())
+    }
+
+    /// Adds one; numbers above 268,435,455 are nobody's and left out.
+    pub fn push(&mut self, subscription: NonZeroU32) {
+        if let Ok(number) = write::length(subscription.get() as usize) {
+            self.0.push(id::SUBSCRIPTION_ID);
+            write::variable(&mut self.0, number);
+        }
+    }
+
+    /// Forgets them, keeps the memory.
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    /// As packets take them.
+    pub fn view(&self) -> SubscriptionIds<'_> {
+        SubscriptionIds(&self.0)
+    }
+}
+
+impl fmt::Debug for SubscriptionIdList {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.view().fmt(f)
+    }
+}
 
 /// Properties of PUBLISH, and of the will in CONNECT (where alias and identifiers never occur).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

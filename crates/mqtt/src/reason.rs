@@ -73,6 +73,19 @@ impl ReasonCode {
         self as u8 >= 0x80
     }
 
+    /// What a CONNACK return code of 3.1 or 3.1.1 means.
+    pub fn from_v3_connack(code: u8) -> Option<Self> {
+        Some(match code {
+            0 => Self::Success,
+            1 => Self::UnsupportedProtocolVersion,
+            2 => Self::ClientIdentifierNotValid,
+            3 => Self::ServerUnavailable,
+            4 => Self::BadUserNameOrPassword,
+            5 => Self::NotAuthorized,
+            _ => return None,
+        })
+    }
+
     /// The CONNACK return code of 3.1 and 3.1.1 that says the same, if there is one.
     pub fn to_v3_connack(self) -> u8 {
         match self {

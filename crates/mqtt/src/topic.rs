@@ -1,4 +1,5 @@
 //! Topic names and topic filters, valid by construction.
+use crate::codec::DecodeError;
 use alloc::boxed::Box;
 use core::fmt;
 
@@ -49,6 +50,28 @@ impl<'a> Topic<'a> {
             return Err(TopicError::Wildcard);
         }
         Ok(Self(text))
+    }
+
+    /// From the bytes of a packet: one look for all that topic names must not contain.
+    #[inline]
+    pub(crate) fn from_wire(bytes: &'a [u8]) -> Result<Self, DecodeError> {
+        let text = core::str::from_utf8(bytes).map_err(|_| DecodeError::Text)?;
+        // No early exit: a straight loop becomes vector instructions.
+        let odd = bytes.iter().fold(false, |odd, &byte| odd | (byte == 0) | (byte == b'+') | (byte == b'#'));
+        if odd || bytes.is_empty() {
+            return Err(match Self::parse(text) {
+                Err(TopicError::Nul) => DecodeError::Text,
+                Err(error) => DecodeError::TopicName(error),
+                Ok(_) => DecodeError::Text,
+            });
+        }
+        Ok(Self(text))
+    }
+
+    /// For text that was a topic name before.
+    pub(crate) fn checked(text: &'a str) -> Self {
+        debug_assert!(Self::parse(text).is_ok(), "kept where only topic names are kept");
+        Self(text)
     }
 
     /// The text.
