@@ -22,6 +22,7 @@ pub const REMAINING_MAX: u32 = 268_435_455;
 
 /// One packet, or how much is missing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(clippy::large_enum_variant, reason = "a view that is looked at once and dropped")]
 pub enum Progress<'a> {
     /// The first packet of the bytes.
     Packet {

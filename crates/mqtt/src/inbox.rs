@@ -20,9 +20,9 @@ impl Inbox {
 
     /// The next packet of what was kept and `data`, which is moved past it; `None` once `data` is used up.
     /// After an error the stream cannot be read any further.
-    pub fn next<'a>(
+    pub fn next<'a, 'd: 'a>(
         &'a mut self,
-        data: &mut &'a [u8],
+        data: &mut &'d [u8],
         version: Version,
         packet_max: u32,
     ) -> Result<Option<Packet<'a>>, DecodeError> {
@@ -30,9 +30,9 @@ impl Inbox {
     }
 
     /// As [`Inbox::next`], the packet's inside left for later.
-    pub fn next_frame<'a>(
+    pub fn next_frame<'a, 'd: 'a>(
         &'a mut self,
-        data: &mut &'a [u8],
+        data: &mut &'d [u8],
         version: Version,
         packet_max: u32,
     ) -> Result<Option<Frame<'a>>, DecodeError> {

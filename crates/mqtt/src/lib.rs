@@ -7,6 +7,7 @@
 #![no_std]
 extern crate alloc;
 
+pub mod client;
 pub mod codec;
 pub mod handshake;
 pub mod inbox;

@@ -116,6 +116,21 @@ impl Message {
         Self(block)
     }
 
+    /// As a PUBLISH to a receiver: with the expiry that is left [MQTT-3.3.2-6]. Identifier, alias and subscription
+    /// identifiers are the connection's to add, flags to change.
+    pub fn to_publish(&self, now: Wall) -> Publish<'_> {
+        let properties = PublishProperties { message_expiry_secs: self.remaining_secs(now), ..self.properties() };
+        Publish {
+            dup: false,
+            retain: self.retain(),
+            qos: self.qos(),
+            topic: Some(self.topic()),
+            packet_id: None,
+            properties,
+            payload: self.payload(),
+        }
+    }
+
     /// The same message with other flags: a copy.
     pub fn with(&self, qos: QoS, retain: bool, expires: Option<Wall>) -> Self {
         let mut block: Arc<[u8]> = Arc::from(&*self.0);
@@ -172,6 +187,11 @@ impl Message {
     pub fn remaining_secs(&self, now: Wall) -> Option<u32> {
         let left = self.expires()?.since(now).as_millis().div_ceil(1000);
         Some(u32::try_from(left).unwrap_or(u32::MAX))
+    }
+
+    /// Whether both are one shared message, not merely equal ones.
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 
     /// Bytes of topic, properties and payload: what quotas count.

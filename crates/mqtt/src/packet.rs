@@ -102,6 +102,21 @@ pub struct Publish<'a> {
     pub payload: &'a [u8],
 }
 
+impl<'a> Publish<'a> {
+    /// QoS 0, not retained, without properties.
+    pub fn new(topic: Topic<'a>, payload: &'a [u8]) -> Self {
+        Self {
+            dup: false,
+            retain: false,
+            qos: QoS::AtMostOnce,
+            topic: Some(topic),
+            packet_id: None,
+            properties: PublishProperties::default(),
+            payload,
+        }
+    }
+}
+
 /// PUBACK, PUBREC, PUBREL or PUBCOMP.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Ack<'a> {
