@@ -1,0 +1,234 @@
+//! What the operator wants: a TOML file or a mosquitto.conf, read completely, checked, and typed.
+//!
+//! A key is honoured or refused with its place and the reason, never ignored; every problem of a file is reported,
+//! not only the first. Nothing here touches a socket or the store. Start reading at [`Config`]; the keys and their
+//! documentation are one table (`keys.rs`), the limits another (`limits.rs`).
+mod address;
+mod keys;
+mod limits;
+mod mosquitto;
+mod native;
+mod reference;
+mod report;
+mod units;
+
+pub use address::{Address, Mailbox, Secret, TurnServer};
+pub use limits::{LIMITS, Limit, Limits, Unit};
+pub use reference::reference;
+pub use report::{Problem, Report, Severity};
+
+use crate::store::SyncMode;
+use mqtt::topic::{Filter, FilterBuf};
+use std::io::{self, Read};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+/// Longer files are refused unread: nobody writes one by intention.
+pub const FILE_BYTES_MAX: u64 = 1024 * 1024;
+/// Where MQTT is spoken.
+pub const MQTT_PORT: u16 = 1883;
+
+/// One site's configuration, complete: what the file did not say has its default.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Config {
+    /// Who this site is and where it keeps its state.
+    pub site: Site,
+    /// Where clients may connect. Never empty.
+    pub listeners: Vec<Listener>,
+    /// The other sites.
+    pub mesh: Mesh,
+    /// What anybody may use up at most.
+    pub limits: Limits,
+    /// What happens to a message for a session whose queue is at its limit.
+    pub queue_full: QueueFull,
+    /// What is told, and where.
+    pub log: Log,
+}
+
+/// Who this site is and where it keeps its state.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Site {
+    /// Shown to the other sites; `None`: the machine's name.
+    pub name: Option<String>,
+    /// The data directory; `None`: [`default_data_dir`].
+    pub data: Option<PathBuf>,
+    /// How far a commit must have got before it is acknowledged.
+    pub sync: SyncMode,
+}
+
+/// A TCP socket that takes MQTT clients.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Listener {
+    /// Address and port; port 0 takes a free one, `[::]` takes IPv4 too where the machine allows.
+    pub bind: SocketAddr,
+    /// Always true today: authentication is not built yet, so a listener that would need it is refused.
+    pub allow_anonymous: bool,
+}
+
+/// The other sites and the ways to them.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Mesh {
+    /// The one UDP port, 0 = any.
+    pub port: u16,
+    /// Doors of other sites that are known beforehand.
+    pub peers: Vec<Address>,
+    /// MQTT brokers at which cards are left.
+    pub mailbox: Vec<Mailbox>,
+    /// Servers that tell a site its public address.
+    pub stun: Vec<Address>,
+    /// Servers that relay when nothing else works.
+    pub turn: Vec<TurnServer>,
+    /// What of ours may reach other sites.
+    pub export: Vec<FilterBuf>,
+    /// What of theirs is taken.
+    pub import: Vec<FilterBuf>,
+}
+
+/// What happens to a QoS 1 or 2 message for a session whose queue is at its limit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum QueueFull {
+    /// Its publisher is refused before anything is acknowledged: nothing acknowledged is lost.
+    #[default]
+    Refuse,
+    /// It is dropped for that session and counted, as mosquitto does.
+    Drop,
+}
+
+/// What is told, and where.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Log {
+    /// The least important thing that is still told.
+    pub level: Level,
+    /// Where it goes.
+    pub to: LogTarget,
+}
+
+/// Importance of a line in the log; each level includes those before it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Level {
+    /// Something is lost or refused that should not be.
+    Error,
+    /// Something needs attention.
+    Warning,
+    /// Start, stop, listeners, links: mosquitto's `notice`.
+    Notice,
+    /// Clients that come and go.
+    Info,
+    /// Every packet.
+    Debug,
+}
+
+/// Where the log goes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum LogTarget {
+    /// Standard error, where a service supervisor collects it.
+    Stderr,
+    /// Standard output.
+    Stdout,
+    /// Appended to a file.
+    File(PathBuf),
+    /// Nowhere.
+    Nowhere,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            site: Site::default(),
+            listeners: vec![Listener::on_loopback(MQTT_PORT)],
+            mesh: Mesh::default(),
+            limits: Limits::default(),
+            queue_full: QueueFull::default(),
+            log: Log { level: Level::Info, to: LogTarget::Stderr },
+        }
+    }
+}
+
+impl Default for Mesh {
+    fn default() -> Self {
+        Self {
+            port: 0,
+            peers: Vec::new(),
+            mailbox: Vec::new(),
+            stun: Vec::new(),
+            turn: Vec::new(),
+            export: vec![everything()],
+            import: vec![everything()],
+        }
+    }
+}
+
+impl Listener {
+    /// For clients of this machine only, as mosquitto's `-p`.
+    pub fn on_loopback(port: u16) -> Self {
+        Self { bind: SocketAddr::from((Ipv4Addr::LOCALHOST, port)), allow_anonymous: true }
+    }
+}
+
+fn everything() -> FilterBuf {
+    Filter::parse("#").expect("'#' is a filter").to_buf()
+}
+
+/// Reads and checks a file; a file that can't be read is a problem like any other.
+pub fn read(path: &Path) -> Report {
+    match read_bounded(path) {
+        Ok(bytes) => check(&bytes, path),
+        Err(error) => Report::unreadable(path, &error),
+    }
+}
+
+fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Checks the contents of a file; `path` names it in messages and, by its ending, tells the format.
+pub fn check(bytes: &[u8], path: &Path) -> Report {
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        return Report::refused(path, "longer than 1 MiB: this is not a configuration file");
+    }
+    let text = match std::str::from_utf8(bytes) {
+        Ok(text) => text.strip_prefix('\u{feff}').unwrap_or(text),
+        Err(error) => return Report::not_text(path, bytes, error.valid_up_to()),
+    };
+    match Format::of(path, text) {
+        Format::Native => native::check(text, path),
+        Format::Mosquitto => mosquitto::check(text, path),
+    }
+}
+
+/// The two languages a configuration can be written in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Format {
+    Native,
+    Mosquitto,
+}
+
+impl Format {
+    /// By the file's ending; else by its first line that says something: only TOML has `[` or `=` there.
+    fn of(path: &Path, text: &str) -> Self {
+        match path.extension().and_then(|ending| ending.to_str()) {
+            Some("toml") => return Self::Native,
+            Some("conf") => return Self::Mosquitto,
+            _ => {}
+        }
+        let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+        match lines.next() {
+            Some(line) if !line.starts_with('[') && !line.contains('=') => Self::Mosquitto,
+            _ => Self::Native,
+        }
+    }
+}
+
+/// The platform's place for a service's state: `/var/lib/midge` for root, else below the user's state directory.
+///
+/// `None` when the environment names neither `XDG_STATE_HOME` nor `HOME`: the operator must say `--data DIR`.
+pub fn default_data_dir(is_root: bool, variable: impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
+    if is_root {
+        return Some(PathBuf::from("/var/lib/midge"));
+    }
+    let absolute = |name| variable(name).filter(|path| path.is_absolute());
+    let state = absolute("XDG_STATE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".local/state")))?;
+    Some(state.join("midge"))
+}

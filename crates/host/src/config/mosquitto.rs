@@ -1,0 +1,434 @@
+//! The mosquitto.conf form: an adapter to the same [`Config`].
+//!
+//! Read as mosquitto 2 reads it: one directive per line, its value the rest of the line; `#` begins a comment only in
+//! the first column; a listener's directives follow its `listener` line. What is not understood is refused.
+use super::report::{Problem, Report, Severity, nearest, quoted};
+use super::{Config, Level, Limit, Listener, LogTarget, MQTT_PORT, QueueFull};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+const LISTENERS_MAX: usize = 64;
+/// What a PUBLISH may carry beside its payload: header, longest topic, properties of a usual size.
+const PUBLISH_OVERHEAD: u64 = 72 * 1024;
+
+/// What a directive does here.
+type Apply = for<'t> fn(&mut Reader<'t>, Line<'t>) -> Result<(), String>;
+
+/// The directives that are honoured or mapped.
+const DIRECTIVES: &[(&str, Apply)] = &[
+    ("listener", |reader, line| reader.listener(line)),
+    ("port", |reader, line| reader.default_port(line)),
+    ("bind_address", |reader, line| reader.default_bind(line)),
+    ("allow_anonymous", |reader, line| {
+        reader.allow_anonymous = Some((boolean(line.value)?, line.place));
+        Ok(())
+    }),
+    ("per_listener_settings", |_, line| match boolean(line.value)? {
+        false => Ok(()),
+        true => Err("settings per listener are not built yet; write false".to_owned()),
+    }),
+    ("protocol", |_, line| match line.value {
+        "mqtt" => Ok(()),
+        "websockets" => Err("WebSocket listeners are not built yet; write mqtt".to_owned()),
+        other => Err(format!("found {}: write mqtt", quoted(other))),
+    }),
+    ("persistence", |_, line| match boolean(line.value)? {
+        true => Ok(()),
+        false => Err("a site without a store is not built yet: midge always keeps its state; write true".to_owned()),
+    }),
+    ("persistence_location", |reader, line| {
+        reader.config.site.data = Some(PathBuf::from(non_empty(line.value)?));
+        Ok(())
+    }),
+    ("max_inflight_messages", |reader, line| reader.limit(line, "inflight_max", ZeroMeans::NoLimit)),
+    ("max_queued_messages", |reader, line| reader.limit(line, "queue_messages_max", ZeroMeans::NoLimit)),
+    ("max_queued_bytes", |reader, line| reader.limit(line, "queue_bytes_max", ZeroMeans::NoLimit)),
+    ("max_packet_size", |reader, line| reader.limit(line, "packet_max", ZeroMeans::NoLimit)),
+    ("message_size_limit", |reader, line| reader.message_size_limit(line)),
+    ("max_keepalive", |reader, line| reader.limit(line, "keep_alive_max", ZeroMeans::NoLimit)),
+    ("max_connections", |reader, line| match line.value {
+        "-1" => Ok(()),
+        _ => {
+            reader.limit(line, "connections_max", ZeroMeans::Nothing)?;
+            reader.note(line, "mapped: midge counts the clients of all listeners together");
+            Ok(())
+        }
+    }),
+    ("persistent_client_expiration", |reader, line| {
+        reader.config.limits.session_expiry_max = expiration(line.value)
+            .ok_or_else(|| format!("found {}: write a number and h, d, w, m or y", quoted(line.value)))?;
+        Ok(())
+    }),
+    ("log_dest", |reader, line| reader.log_dest(line)),
+    ("log_type", |reader, line| reader.log_type(line)),
+    ("connection_messages", |reader, line| {
+        reader.is_silent_about_connections = !boolean(line.value)?;
+        Ok(())
+    }),
+    ("log_timestamp", |_, line| match boolean(line.value)? {
+        true => Ok(()),
+        false => Err("a log without times is not built yet; write true".to_owned()),
+    }),
+    ("set_tcp_nodelay", |_, line| match boolean(line.value)? {
+        true => Ok(()),
+        false => Err("midge never waits to fill a segment; write true".to_owned()),
+    }),
+    ("queue_qos0_messages", |_, line| match boolean(line.value)? {
+        false => Ok(()),
+        true => Err("queueing QoS 0 messages for absent clients is not built yet; write false".to_owned()),
+    }),
+    ("retain_available", |_, line| match boolean(line.value)? {
+        true => Ok(()),
+        false => Err("refusing retained messages is not built yet; write true".to_owned()),
+    }),
+    ("autosave_interval", |reader, line| {
+        reader.note(line, "without effect: every change is stored at once");
+        Ok(())
+    }),
+    ("autosave_on_changes", |reader, line| {
+        reader.note(line, "without effect: every change is stored at once");
+        Ok(())
+    }),
+];
+
+/// Directives of mosquitto 2 whose part is not built yet, by their beginnings, with the part.
+const NOT_BUILT: &[(&str, &str)] = &[
+    ("password_file", "passwords are"),
+    ("acl_file", "access rules are"),
+    ("psk_file", "TLS is"),
+    ("auth_", "authentication plugins are"),
+    ("plugin", "plugins are"),
+    ("global_plugin", "plugins are"),
+    ("opt_", "plugins are"),
+    ("cafile", "TLS is"),
+    ("capath", "TLS is"),
+    ("certfile", "TLS is"),
+    ("keyfile", "TLS is"),
+    ("keyform", "TLS is"),
+    ("ciphers", "TLS is"),
+    ("crlfile", "TLS is"),
+    ("dhparamfile", "TLS is"),
+    ("tls_", "TLS is"),
+    ("require_certificate", "TLS is"),
+    ("use_identity_as_username", "TLS is"),
+    ("use_subject_as_username", "TLS is"),
+    ("use_username_as_clientid", "authentication is"),
+    ("psk_hint", "TLS is"),
+    ("include_dir", "included files are"),
+    ("pid_file", "a file with the process id is"),
+    ("user", "changing the user is"),
+    ("sys_interval", "the $SYS tree is"),
+    ("http_dir", "the web page is"),
+    ("websockets_", "WebSocket listeners are"),
+    ("mount_point", "mount points are"),
+    ("max_qos", "a highest QoS per listener is"),
+    ("max_topic_alias", "topic alias settings are"),
+    ("max_inflight_bytes", "a limit of bytes in flight is"),
+    ("clientid_prefixes", "client id rules are"),
+    ("auto_id_prefix", "client id rules are"),
+    ("allow_zero_length_clientid", "client id rules are"),
+    ("allow_duplicate_messages", "duplicate deliveries are"),
+    ("check_retain_source", "access rules are"),
+    ("upgrade_outgoing_qos", "raising the QoS of deliveries is"),
+    ("persistence_file", "a name for the store's file is"),
+    ("memory_limit", "a limit of memory is"),
+    ("max_clientid_len", "client id rules are"),
+    ("bind_interface", "binding to a network interface is"),
+    ("socket_domain", "choosing IPv4 or IPv6 is"),
+    ("log_timestamp_format", "a format of times in the log is"),
+    ("log_facility", "syslog is"),
+    ("websockets_log_level", "WebSocket listeners are"),
+    ("connection", "bridges are"),
+    ("address", "bridges are"),
+    ("bridge_", "bridges are"),
+    ("cleansession", "bridges are"),
+    ("clientid", "bridges are"),
+    ("idle_timeout", "bridges are"),
+    ("keepalive_interval", "bridges are"),
+    ("local_", "bridges are"),
+    ("notification", "bridges are"),
+    ("remote_", "bridges are"),
+    ("restart_timeout", "bridges are"),
+    ("round_robin", "bridges are"),
+    ("start_type", "bridges are"),
+    ("threshold", "bridges are"),
+    ("topic", "bridges are"),
+    ("try_private", "bridges are"),
+    ("username", "bridges are"),
+    ("password", "bridges are"),
+];
+
+pub(super) fn check(text: &str, path: &Path) -> Report {
+    let mut reader = Reader {
+        config: Config { queue_full: QueueFull::Drop, ..Config::default() },
+        report: Report::new(path),
+        listeners: Vec::new(),
+        default_port: None,
+        default_bind: None,
+        allow_anonymous: None,
+        log_level: None,
+        log_dest: None,
+        is_silent_about_connections: false,
+    };
+    for (index, raw) in text.lines().enumerate() {
+        reader.line(index + 1, raw);
+    }
+    reader.finish_listeners();
+    reader.finish_log();
+    reader.report.finish(reader.config)
+}
+
+/// A directive of the file.
+#[derive(Clone, Copy)]
+struct Line<'l> {
+    name: &'l str,
+    value: &'l str,
+    place: Place,
+}
+
+/// Line and column, from 1.
+#[derive(Clone, Copy)]
+struct Place {
+    line: usize,
+    column: usize,
+}
+
+/// What mosquitto means by 0 where a limit stands.
+#[derive(Clone, Copy)]
+enum ZeroMeans {
+    NoLimit,
+    Nothing,
+}
+
+struct Reader<'t> {
+    config: Config,
+    report: Report,
+    listeners: Vec<(SocketAddr, Place)>,
+    default_port: Option<(u16, Place)>,
+    default_bind: Option<(&'t str, Place)>,
+    allow_anonymous: Option<(bool, Place)>,
+    log_level: Option<Level>,
+    log_dest: Option<&'t str>,
+    is_silent_about_connections: bool,
+}
+
+impl<'t> Reader<'t> {
+    fn line(&mut self, number: usize, raw: &'t str) {
+        // mosquitto takes a '#' for a comment in the first column only; further right it is part of a value.
+        let text = raw.trim();
+        if text.is_empty() || raw.starts_with('#') {
+            return;
+        }
+        let (name, value) = text.split_once([' ', '\t']).map_or((text, ""), |(name, rest)| (name, rest.trim()));
+        let at = if value.is_empty() { name } else { value };
+        // Both are parts of the line, so that the difference of their addresses is the offset.
+        let offset = at.as_ptr().addr() - raw.as_ptr().addr();
+        let place = Place { line: number, column: 1 + raw[..offset].chars().count() };
+        let line = Line { name, value, place };
+        let outcome = match DIRECTIVES.iter().find(|(known, _)| *known == name) {
+            Some((_, apply)) => apply(self, line),
+            None => Err(unknown(name)),
+        };
+        if let Err(message) = outcome {
+            self.tell(place, name, message, Severity::Error);
+        }
+    }
+
+    fn tell(&mut self, place: Place, name: &str, message: String, severity: Severity) {
+        let key = if name.len() <= 40 { name.to_owned() } else { quoted(name) };
+        self.report.tell(Problem { line: place.line, column: place.column, key, message, severity });
+    }
+
+    fn note(&mut self, line: Line<'_>, message: &str) {
+        self.tell(line.place, line.name, message.to_owned(), Severity::Note);
+    }
+
+    fn listener(&mut self, line: Line<'t>) -> Result<(), String> {
+        let mut words = line.value.split_ascii_whitespace();
+        let port = words.next().ok_or("found nothing: write listener PORT [ADDRESS]")?;
+        let host = words.next();
+        if let Some(more) = words.next() {
+            return Err(format!("found {} after the address: write listener PORT [ADDRESS]", quoted(more)));
+        }
+        if host.is_some_and(|host| host.starts_with('/')) {
+            return Err("Unix sockets are not built yet; write listener PORT [ADDRESS]".to_owned());
+        }
+        if self.listeners.len() >= LISTENERS_MAX {
+            return Err(format!("found more than {LISTENERS_MAX} listeners: write fewer"));
+        }
+        self.listeners.push((SocketAddr::new(bind_ip(host)?, parse_port(port)?), line.place));
+        Ok(())
+    }
+
+    fn default_port(&mut self, line: Line<'t>) -> Result<(), String> {
+        self.default_port = Some((parse_port(line.value)?, line.place));
+        Ok(())
+    }
+
+    fn default_bind(&mut self, line: Line<'t>) -> Result<(), String> {
+        bind_ip(Some(line.value))?;
+        self.default_bind = Some((line.value, line.place));
+        Ok(())
+    }
+
+    fn limit(&mut self, line: Line<'_>, name: &str, zero: ZeroMeans) -> Result<(), String> {
+        let limit = Limit::named(name).ok_or("unknown limit")?;
+        let found: u64 = line.value.parse().map_err(|_| format!("found {}: write a number", quoted(line.value)))?;
+        let amount = match (found, zero) {
+            (0, ZeroMeans::NoLimit) => limit.most,
+            _ => found,
+        };
+        limit.set(&mut self.config.limits, amount).map_err(|write| format!("found {found}: {write}"))?;
+        if matches!((found, zero), (0, ZeroMeans::NoLimit)) {
+            self.note(line, &format!("0 means here the highest that midge can keep: {}", limit.unit.show(limit.most)));
+        }
+        Ok(())
+    }
+
+    fn message_size_limit(&mut self, line: Line<'_>) -> Result<(), String> {
+        let payload: u64 = line.value.parse().map_err(|_| format!("found {}: write a number", quoted(line.value)))?;
+        let limit = Limit::named("packet_max").ok_or("unknown limit")?;
+        let packet = if payload == 0 { limit.most } else { payload.saturating_add(PUBLISH_OVERHEAD).min(limit.most) };
+        limit.set(&mut self.config.limits, packet)?;
+        self.note(line, "mapped: midge limits the whole packet, and closes the connection that sends a larger one");
+        Ok(())
+    }
+
+    fn log_dest(&mut self, line: Line<'t>) -> Result<(), String> {
+        if self.log_dest.is_some_and(|before| before != line.value) {
+            return Err("several destinations are not built yet; keep one log_dest line".to_owned());
+        }
+        self.config.log.to = match line.value.split_once([' ', '\t']).unwrap_or((line.value, "")) {
+            ("stderr", "") => LogTarget::Stderr,
+            ("stdout", "") => LogTarget::Stdout,
+            ("none", "") => LogTarget::Nowhere,
+            ("file", path) if !path.trim().is_empty() => LogTarget::File(PathBuf::from(path.trim())),
+            ("syslog" | "topic" | "dlt", _) => {
+                return Err("this destination is not built yet; write stderr, stdout, file PATH or none".to_owned());
+            }
+            _ => return Err(format!("found {}: write stderr, stdout, file PATH or none", quoted(line.value))),
+        };
+        self.log_dest = Some(line.value);
+        Ok(())
+    }
+
+    fn log_type(&mut self, line: Line<'_>) -> Result<(), String> {
+        // Clients that come and go are notices in mosquitto and information here.
+        let level = match line.value {
+            "none" => None,
+            "error" => Some(Level::Error),
+            "warning" => Some(Level::Warning),
+            "notice" | "information" => Some(Level::Info),
+            "debug" | "subscribe" | "unsubscribe" | "websockets" | "all" => Some(Level::Debug),
+            other => {
+                let known = "none, error, warning, notice, information, debug, subscribe, unsubscribe or all";
+                return Err(format!("found {}: write {known}", quoted(other)));
+            }
+        };
+        match level {
+            Some(level) => self.log_level = self.log_level.max(Some(level)),
+            None => self.config.log.to = LogTarget::Nowhere,
+        }
+        Ok(())
+    }
+
+    fn finish_log(&mut self) {
+        let level = self.log_level.unwrap_or(self.config.log.level);
+        let is_capped = self.is_silent_about_connections && level == Level::Info;
+        self.config.log.level = if is_capped { Level::Notice } else { level };
+    }
+
+    /// As mosquitto: `port` or `bind_address` make a default listener beside those of `listener` lines; without any,
+    /// clients of this machine only, and anonymous.
+    fn finish_listeners(&mut self) {
+        if let Some(place) = self.default_port.map(|(_, place)| place).or(self.default_bind.map(|(_, place)| place)) {
+            let port = self.default_port.map_or(MQTT_PORT, |(port, _)| port);
+            // A bad address was reported at its own line and is not kept.
+            if let Ok(ip) = bind_ip(self.default_bind.map(|(host, _)| host)) {
+                self.listeners.push((SocketAddr::new(ip, port), place));
+            }
+        }
+        let listeners = std::mem::take(&mut self.listeners);
+        if let Some((false, place)) = self.allow_anonymous {
+            let message = "found false: passwords are not built yet, so nobody could connect; write true".to_owned();
+            return self.tell(place, "allow_anonymous", message, Severity::Error);
+        }
+        if self.allow_anonymous.is_none() {
+            for (bind, place) in &listeners {
+                let message = format!(
+                    "{bind} would refuse all clients: passwords are not built yet; if whoever reaches it may read and \
+                     write everything, add the line: allow_anonymous true"
+                );
+                self.tell(*place, "listener", message, Severity::Error);
+            }
+        }
+        for (index, (bind, place)) in listeners.iter().enumerate() {
+            if bind.port() != 0 && listeners[..index].iter().any(|(other, _)| other == bind) {
+                let message = format!("{bind} is the address of a listener above: write another port");
+                self.tell(*place, "listener", message, Severity::Error);
+            }
+        }
+        if !listeners.is_empty() {
+            let anonymous = |(bind, _)| Listener { bind, allow_anonymous: true };
+            self.config.listeners = listeners.into_iter().map(anonymous).collect();
+        }
+    }
+}
+
+fn unknown(name: &str) -> String {
+    let is_named = |beginning: &str| name == beginning || (beginning.ends_with('_') && name.starts_with(beginning));
+    if let Some((_, part)) = NOT_BUILT.iter().find(|(beginning, _)| is_named(beginning)) {
+        return format!("{part} not built yet; take the line out");
+    }
+    let known = DIRECTIVES.iter().map(|(known, _)| *known);
+    match nearest(name, known) {
+        Some(near) => format!("unknown: did you mean {near}?"),
+        None => "unknown to mosquitto 2 and to midge: take the line out".to_owned(),
+    }
+}
+
+fn boolean(value: &str) -> Result<bool, String> {
+    match value {
+        "true" | "1" => Ok(true),
+        "false" | "0" => Ok(false),
+        _ => Err(format!("found {}: write true or false", quoted(value))),
+    }
+}
+
+fn non_empty(value: &str) -> Result<&str, String> {
+    if value.is_empty() || value.contains('\0') { Err("found no path: write one".to_owned()) } else { Ok(value) }
+}
+
+fn parse_port(text: &str) -> Result<u16, String> {
+    match text.parse() {
+        Ok(0) => Err("found port 0: Unix sockets are not built yet; write a port from 1 to 65535".to_owned()),
+        Ok(port) => Ok(port),
+        Err(_) => Err(format!("found {}: write a port from 1 to 65535", quoted(text))),
+    }
+}
+
+/// Without an address: all of the machine, IPv4 included.
+fn bind_ip(host: Option<&str>) -> Result<IpAddr, String> {
+    match host {
+        None => Ok(IpAddr::V6(Ipv6Addr::UNSPECIFIED)),
+        Some("localhost") => Ok(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+        Some(host) => host.parse().map_err(|_| format!("found {}: write an IP address of this machine", quoted(host))),
+    }
+}
+
+/// A number and `h`, `d`, `w`, `m` (30 days) or `y` (365 days), as mosquitto counts them.
+fn expiration(text: &str) -> Option<Duration> {
+    const HOUR: u64 = 3_600;
+    let unit = text.chars().next_back()?;
+    let number: u64 = text.strip_suffix(unit)?.parse().ok()?;
+    let seconds = match unit {
+        'h' => HOUR,
+        'd' => 24 * HOUR,
+        'w' => 7 * 24 * HOUR,
+        'm' => 30 * 24 * HOUR,
+        'y' => 365 * 24 * HOUR,
+        _ => return None,
+    };
+    number.checked_mul(seconds).map(Duration::from_secs)
+}

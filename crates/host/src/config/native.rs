@@ -1,0 +1,245 @@
+//! The TOML form. The document is walked by hand along the table of keys, not by `serde`, which would stop at the
+//! first problem.
+use super::keys::{self, Draft, Fault, Key, ListenerDraft, NOT_BUILT, SECTIONS, Section, Value};
+use super::limits::{Limit, Unit};
+use super::report::{Report, nearest, quoted};
+use super::{Config, LIMITS, Listener};
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::Path;
+use toml::de::{DeTable, DeValue};
+
+const LISTENERS_MAX: usize = 64;
+
+pub(super) fn check(text: &str, path: &Path) -> Report {
+    let (document, mistakes) = DeTable::parse_recoverable(text);
+    let mut reader = Reader {
+        text,
+        report: Report::new(path),
+        draft: Draft { config: Config::default(), listener: ListenerDraft::default() },
+        listeners: Vec::new(),
+        limits_given: BTreeMap::new(),
+    };
+    for mistake in &mistakes {
+        let at = mistake.span().map_or(0, |span| span.start);
+        reader.report.error_at(text, at, String::new(), format!("not TOML: {}", mistake.message()));
+    }
+    // After a mistake of form the rest is a guess: a wrong quotation mark must not rain unknown keys.
+    if mistakes.is_empty() {
+        reader.document(document.get_ref());
+    }
+    reader.report.finish(reader.draft.config)
+}
+
+struct Reader<'t> {
+    text: &'t str,
+    report: Report,
+    draft: Draft,
+    listeners: Vec<Listener>,
+    /// Where each limit of the file stands, for what is wrong between two of them.
+    limits_given: BTreeMap<&'static str, Range<usize>>,
+}
+
+impl Reader<'_> {
+    fn document(&mut self, document: &DeTable<'_>) {
+        for (name, value) in document {
+            match SECTIONS.iter().find(|section| section.name == name.get_ref()) {
+                Some(section) if section.is_list => self.listener_list(section, value),
+                Some(section) => match value.get_ref() {
+                    DeValue::Table(table) => self.section(section, table),
+                    _ => self.misshapen(name.span(), section),
+                },
+                None => self.unknown_section(name.get_ref(), name.span()),
+            }
+        }
+        if !self.listeners.is_empty() {
+            self.draft.config.listeners = std::mem::take(&mut self.listeners);
+        }
+        self.check_limits_together();
+    }
+
+    fn section(&mut self, section: &'static Section, table: &DeTable<'_>) {
+        for (name, value) in table {
+            let full_name = || format!("{}.{}", section.name, name.get_ref());
+            if let Some(key) = section.keys.iter().find(|key| key.name == name.get_ref()) {
+                if let Err(faults) = (key.read)(&mut self.draft, value) {
+                    for fault in faults.0 {
+                        self.error(fault.span, full_name(), fault.message);
+                    }
+                }
+            } else if section.name == "limits" && Limit::named(name.get_ref()).is_some() {
+                if let Err(fault) = self.limit(name.get_ref(), value) {
+                    self.error(fault.span, full_name(), fault.message);
+                }
+            } else {
+                self.unknown_key(section, name.get_ref(), name.span());
+            }
+        }
+    }
+
+    fn limit(&mut self, name: &str, value: &Value<'_>) -> Result<(), Fault> {
+        let Some(limit) = Limit::named(name) else { return Ok(()) };
+        let (least, most) = (limit.unit.show(limit.least), limit.unit.show(limit.most));
+        let form = match limit.unit {
+            Unit::Count => "a number without quotes",
+            Unit::Bytes => "a size such as \"10 MiB\"",
+            Unit::Time => "a span of time such as \"30s\", \"5 min\" or \"7d\"",
+        };
+        let (amount, shown) = match value.get_ref() {
+            DeValue::Integer(shown) => (keys::number(value), shown.as_str().to_owned()),
+            DeValue::String(shown) => (limit.unit.parse(shown), quoted(shown)),
+            _ => return Err(keys::wrong_type(value, &format!("{form}, from {least} to {most}"))),
+        };
+        let amount = amount.ok_or_else(|| Fault {
+            span: value.span(),
+            message: format!("found {shown}: write {form}, from {least} to {most}"),
+        })?;
+        limit
+            .set(&mut self.draft.config.limits, amount)
+            .map_err(|write| Fault { span: value.span(), message: format!("found {shown}: {write}") })?;
+        self.limits_given.insert(limit.name, value.span());
+        Ok(())
+    }
+
+    /// What a single row of the table can't know.
+    fn check_limits_together(&mut self) {
+        let limits = &self.draft.config.limits;
+        let packet_max = u64::from(limits.packet_max);
+        let queues = [("queue_bytes_max", limits.queue_bytes_max), ("outbox_bytes_max", limits.outbox_bytes_max)];
+        for (name, bytes) in queues {
+            if bytes as u64 >= packet_max {
+                continue;
+            }
+            let (span, given) = match (self.limits_given.get(name), self.limits_given.get("packet_max")) {
+                (Some(span), _) => (span.clone(), name),
+                (None, Some(span)) => (span.clone(), "packet_max"),
+                (None, None) => continue,
+            };
+            let (bytes, packet) = (Unit::Bytes.show(bytes as u64), Unit::Bytes.show(packet_max));
+            let message = format!(
+                "{name} ({bytes}) is smaller than packet_max ({packet}), so that the largest packets could never wait; \
+                 write a larger {name} or a smaller packet_max"
+            );
+            self.error(span, format!("limits.{given}"), message);
+        }
+    }
+
+    fn listener_list(&mut self, section: &'static Section, value: &Value<'_>) {
+        let DeValue::Array(items) = value.get_ref() else {
+            return self.misshapen(value.span(), section);
+        };
+        if items.len() > LISTENERS_MAX {
+            let message = format!("found {} listeners: write at most {LISTENERS_MAX}", items.len());
+            return self.error(value.span(), section.name.to_owned(), message);
+        }
+        for item in items {
+            let DeValue::Table(table) = item.get_ref() else {
+                self.misshapen(item.span(), section);
+                continue;
+            };
+            self.draft.listener = ListenerDraft::default();
+            self.section(section, table);
+            self.listener(item.span(), table);
+        }
+    }
+
+    /// Turns the keys of one `[[listener]]` into a listener, if whoever reaches it was meant to.
+    fn listener(&mut self, header: Range<usize>, table: &DeTable<'_>) {
+        let ListenerDraft { bind, allow_anonymous } = std::mem::take(&mut self.draft.listener);
+        let Some(bind) = bind else {
+            // A bad bind has been reported already.
+            if !table.contains_key("bind") {
+                let message = "found no address: write bind = \"127.0.0.1:1883\"".to_owned();
+                self.error(header, "listener.bind".to_owned(), message);
+            }
+            return;
+        };
+        let place = |key| table.get(key).map_or(header.clone(), |value| value.span());
+        match allow_anonymous {
+            Some(false) => {
+                let message = "found false: passwords are not built yet, so nobody could connect; write true, or take \
+                               the listener out";
+                return self.error(place("allow_anonymous"), "listener.allow_anonymous".to_owned(), message.to_owned());
+            }
+            None if !bind.ip().is_loopback() && !table.contains_key("allow_anonymous") => {
+                let message = format!(
+                    "{bind} can be reached by other machines, and passwords are not built yet: whoever reaches it may \
+                     read and write everything; if that is meant, write allow_anonymous = true below, else bind to \
+                     127.0.0.1"
+                );
+                return self.error(place("bind"), "listener.bind".to_owned(), message);
+            }
+            None | Some(true) => {}
+        }
+        if bind.port() != 0 && self.listeners.iter().any(|other| other.bind == bind) {
+            let message = format!("{bind} is the address of a listener above: write another port");
+            return self.error(place("bind"), "listener.bind".to_owned(), message);
+        }
+        self.listeners.push(Listener { bind, allow_anonymous: true });
+    }
+
+    fn unknown_section(&mut self, name: &str, span: Range<usize>) {
+        let message = if let Some(reason) = not_built("", name) {
+            reason.to_owned()
+        } else if let Some(section) = SECTIONS.iter().find(|section| section.keys.iter().any(|key| key.name == name)) {
+            format!("unknown here: it belongs below {}", header(section))
+        } else if Limit::named(name).is_some() {
+            "unknown here: it belongs below [limits]".to_owned()
+        } else {
+            match nearest(name, SECTIONS.iter().map(|section| section.name)) {
+                Some(near) => format!("unknown: did you mean {near}?"),
+                None => {
+                    let known = SECTIONS.iter().map(header).collect::<Vec<_>>().join(", ");
+                    format!("unknown: the sections are {known}")
+                }
+            }
+        };
+        self.error(span, shown_key(name), message);
+    }
+
+    fn unknown_key(&mut self, section: &Section, name: &str, span: Range<usize>) {
+        let message = if let Some(reason) = not_built(section.name, name) {
+            reason.to_owned()
+        } else {
+            let known: Vec<&str> = names(section).collect();
+            let elsewhere = || SECTIONS.iter().find(|other| names(other).any(|known| known == name));
+            match nearest(name, known.iter().copied()) {
+                Some(near) => format!("unknown: did you mean {near}?"),
+                None => match elsewhere() {
+                    Some(other) => format!("unknown here: it belongs below {}", header(other)),
+                    None => format!("unknown: {} knows {}", header(section), known.join(", ")),
+                },
+            }
+        };
+        self.error(span, format!("{}.{}", section.name, shown_key(name)), message);
+    }
+
+    fn misshapen(&mut self, span: Range<usize>, section: &Section) {
+        let message = format!("found something else than a table: write {} on a line of its own", header(section));
+        self.error(span, section.name.to_owned(), message);
+    }
+
+    fn error(&mut self, span: Range<usize>, key: String, message: String) {
+        self.report.error_at(self.text, span.start, key, message);
+    }
+}
+
+/// All words that may stand in a section.
+pub(super) fn names(section: &Section) -> impl Iterator<Item = &'static str> {
+    let limits = if section.name == "limits" { LIMITS } else { &[] };
+    section.keys.iter().map(|key: &Key| key.name).chain(limits.iter().map(|limit| limit.name))
+}
+
+pub(super) fn header(section: &Section) -> String {
+    if section.is_list { format!("[[{}]]", section.name) } else { format!("[{}]", section.name) }
+}
+
+fn not_built(section: &str, name: &str) -> Option<&'static str> {
+    NOT_BUILT.iter().find(|later| later.section == section && later.name == name).map(|later| later.reason)
+}
+
+/// A key as in the file, but never longer than a message should be.
+fn shown_key(name: &str) -> String {
+    let is_bare = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    if !name.is_empty() && name.len() <= 40 && name.chars().all(is_bare) { name.to_owned() } else { quoted(name) }
+}

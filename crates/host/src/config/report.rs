@@ -1,0 +1,235 @@
+//! What is wrong with a file: every problem with its place, for people and for programs.
+use super::Config;
+use serde::Serialize;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// More than this many problems are not listed: the file is of another kind.
+const PROBLEMS_MAX: usize = 200;
+
+/// How bad it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// The site does not start with it.
+    Error,
+    /// Accepted, but means something else here than it may seem.
+    Note,
+}
+
+/// One place in a file and what is to be said about it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Problem {
+    /// From 1; 0: the file as a whole.
+    pub line: usize,
+    /// From 1, in characters; 0: the file as a whole.
+    pub column: usize,
+    /// The key or directive concerned, as `section.key`; may be empty.
+    pub key: String,
+    /// What was found, and what to write.
+    pub message: String,
+    /// Whether it stops the start.
+    pub severity: Severity,
+}
+
+/// The outcome of a check.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Report {
+    path: PathBuf,
+    config: Config,
+    problems: Vec<Problem>,
+    left_out: usize,
+}
+
+impl Report {
+    pub(super) fn new(path: &Path) -> Self {
+        Self { path: path.to_owned(), config: Config::default(), problems: Vec::new(), left_out: 0 }
+    }
+
+    pub(super) fn unreadable(path: &Path, error: &io::Error) -> Self {
+        Self::refused(path, &format!("can't be read: {error}; name another with -c FILE"))
+    }
+
+    pub(super) fn refused(path: &Path, message: &str) -> Self {
+        let mut report = Self::new(path);
+        let message = message.to_owned();
+        report.tell(Problem { line: 0, column: 0, key: String::new(), message, severity: Severity::Error });
+        report
+    }
+
+    pub(super) fn not_text(path: &Path, bytes: &[u8], at: usize) -> Self {
+        let before = String::from_utf8_lossy(&bytes[..at]);
+        let (line, column) = place(&before, before.len());
+        let mut report = Self::new(path);
+        let message = format!("the byte 0x{:02x} is not UTF-8; save the file as UTF-8 text", bytes[at]);
+        report.tell(Problem { line, column, key: String::new(), message, severity: Severity::Error });
+        report
+    }
+
+    /// An error at a byte offset of `text`.
+    pub(super) fn error_at(&mut self, text: &str, offset: usize, key: String, message: String) {
+        // The place of what will not be listed is not searched for: a hostile file must not cost quadratic time.
+        let (line, column) = if self.problems.len() < PROBLEMS_MAX { place(text, offset) } else { (0, 0) };
+        self.tell(Problem { line, column, key, message, severity: Severity::Error });
+    }
+
+    pub(super) fn tell(&mut self, problem: Problem) {
+        if self.problems.len() < PROBLEMS_MAX {
+            self.problems.push(problem);
+        } else {
+            self.left_out += 1;
+        }
+    }
+
+    /// Sets the configuration that was read and brings the problems into the order of the file.
+    pub(super) fn finish(mut self, config: Config) -> Self {
+        self.config = config;
+        self.problems.sort_by_key(|problem| (problem.line, problem.column));
+        self
+    }
+
+    /// Whether a site may start with this file.
+    pub fn is_ok(&self) -> bool {
+        self.left_out == 0 && self.problems.iter().all(|problem| problem.severity == Severity::Note)
+    }
+
+    /// Errors and notes, in the order of the file.
+    pub fn problems(&self) -> &[Problem] {
+        &self.problems
+    }
+
+    /// The file that was checked.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The configuration, if a site may start with it.
+    ///
+    /// # Errors
+    /// The report itself, whose `Display` lists what is wrong.
+    pub fn into_config(self) -> Result<Config, Self> {
+        if self.is_ok() { Ok(self.config) } else { Err(self) }
+    }
+
+    /// For `midge check --json`.
+    pub fn to_json(&self) -> serde_json::Value {
+        serde_json::json!({
+            "file": self.path.display().to_string(),
+            "ok": self.is_ok(),
+            "problems": self.problems,
+            "left_out": self.left_out,
+        })
+    }
+}
+
+impl std::error::Error for Report {}
+
+impl fmt::Display for Report {
+    /// One line per problem: `FILE:LINE:COLUMN: key: what was found, what to write`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = self.path.display();
+        for (index, problem) in self.problems.iter().enumerate() {
+            if index > 0 {
+                writeln!(f)?;
+            }
+            write!(f, "{path}:")?;
+            if problem.line > 0 {
+                write!(f, "{}:{}:", problem.line, problem.column)?;
+            }
+            if problem.severity == Severity::Note {
+                f.write_str(" note:")?;
+            }
+            if !problem.key.is_empty() {
+                write!(f, " {}:", problem.key)?;
+            }
+            write!(f, " {}", problem.message)?;
+        }
+        if self.left_out > 0 {
+            write!(f, "\n{path}: {} more problems are not listed", self.left_out)?;
+        }
+        Ok(())
+    }
+}
+
+/// Line and column, both from 1, of a byte offset; the column counts characters.
+pub(super) fn place(text: &str, offset: usize) -> (usize, usize) {
+    let mut end = offset.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    let before = &text[..end];
+    let start = before.rfind('\n').map_or(0, |at| at + 1);
+    (1 + before.bytes().filter(|&byte| byte == b'\n').count(), 1 + before[start..].chars().count())
+}
+
+/// What was found, short enough for a message and on one line.
+pub(super) fn quoted(text: &str) -> String {
+    const CHARS_MAX: usize = 60;
+    let mut shown: String = text.chars().take(CHARS_MAX).collect();
+    if shown.len() < text.len() {
+        shown.push('…');
+    }
+    format!("{shown:?}")
+}
+
+/// The word of `known` that `word` was probably meant to be.
+pub(super) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    // A word of other lengths can't be near, and a hostile one must not cost quadratic time.
+    const WORD_BYTES_MAX: usize = 64;
+    if word.len() > WORD_BYTES_MAX {
+        return None;
+    }
+    let word = word.to_ascii_lowercase();
+    let near = known.into_iter().map(|candidate| (distance(word.as_bytes(), candidate.as_bytes()), candidate)).min()?;
+    (near.0 <= 1 + near.1.len() / 4).then_some(near.1)
+}
+
+/// Edits (insert, delete, replace, swap of neighbours) from one word to the other.
+fn distance(from: &[u8], to: &[u8]) -> usize {
+    let mut before_last = vec![0; to.len() + 1];
+    let mut last: Vec<usize> = (0..=to.len()).collect();
+    for (i, a) in from.iter().enumerate() {
+        let mut row = vec![i + 1; to.len() + 1];
+        for (j, b) in to.iter().enumerate() {
+            row[j + 1] = (last[j] + usize::from(a != b)).min(last[j + 1] + 1).min(row[j] + 1);
+            if i > 0 && j > 0 && *a == to[j - 1] && from[i - 1] == *b {
+                row[j + 1] = row[j + 1].min(before_last[j - 1] + 1);
+            }
+        }
+        before_last = last;
+        last = row;
+    }
+    last[to.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn distances() {
+        for (from, to, expected) in [("", "abc", 3), ("name", "naem", 1), ("mailbox", "mailboxes", 2), ("a", "b", 1)] {
+            assert_eq!(distance(from.as_bytes(), to.as_bytes()), expected, "{from} {to}");
+        }
+    }
+
+    #[test]
+    fn the_nearest_word_is_near() {
+        let known = ["name", "data", "sync", "mailbox"];
+        assert_eq!(nearest("nmae", known), Some("name"));
+        assert_eq!(nearest("Mailboxes", known), Some("mailbox"));
+        assert_eq!(nearest("mailboxs", known), Some("mailbox"));
+        assert_eq!(nearest("temperature", known), None);
+        assert_eq!(nearest(&"n".repeat(1_000_000), known), None);
+    }
+
+    #[test]
+    fn places_count_characters() {
+        let text = "a\nöä = 1\n";
+        assert_eq!(place(text, 0), (1, 1));
+        assert_eq!(place(text, text.find('=').unwrap()), (2, 4));
+        assert_eq!(place(text, 3), (2, 1));
+        assert_eq!(place(text, 1_000), (3, 1));
+    }
+}
