@@ -1,0 +1,227 @@
+//! What comes in: opened, dated, believed or not.
+use crate::door::{Datagram, KnockTag};
+use crate::keys::PairKeys;
+use crate::member::{Link, Member, Order, Route, Standing};
+use crate::pace::BREATH;
+use crate::rendezvous::Rendezvous;
+use crate::seal::{Opened, Refused, SealedLetter, open};
+use crate::wire::{Announce, Letter, Session};
+use crate::{Event, Fingerprint, Instant, Output, PeerKey, PlaceId};
+
+impl Rendezvous {
+    /// A message from a mailbox.
+    pub(crate) fn mail(&mut self, now: Instant, topic: &str, bytes: &[u8]) {
+        let opened = match open(&self.mesh.mailbox, self.mesh.fingerprint, bytes) {
+            Ok(opened) => opened,
+            Err(refused) => return self.count(refused),
+        };
+        match opened {
+            Opened::Announce(announce) if topic == self.mesh.announce_topic => self.announced(now, &announce, None),
+            Opened::Letter(letter) if topic == self.own_topic => self.lettered(now, &letter, None),
+            Opened::Announce(_) | Opened::Letter(_) => self.counters.wrong_topic += 1,
+        }
+    }
+
+    /// A message at a door.
+    pub(crate) fn datagram(&mut self, now: Instant, place: PlaceId, from: Option<&[u8]>, bytes: &[u8]) {
+        let ours = self.mesh.fingerprint;
+        match Datagram::parse(bytes) {
+            None => self.counters.wrong_size += 1,
+            Some(Datagram::Refusal { mesh, tag }) => self.refused(mesh, tag),
+            Some(Datagram::Sealed { mesh, tag, sealed: _ }) if mesh != ours => {
+                self.counters.wrong_mesh += 1;
+                if let Some(to) = from {
+                    self.refuse(now, place, to, tag);
+                }
+            }
+            Some(Datagram::Sealed { sealed, .. }) => {
+                let route = from.map(|to| Route { place, to: to.into() });
+                match open(&self.mesh.door, ours, sealed) {
+                    Ok(Opened::Announce(announce)) => self.announced(now, &announce, route),
+                    Ok(Opened::Letter(letter)) => self.lettered(now, &letter, route),
+                    Err(refused) => self.count(refused),
+                }
+            }
+        }
+    }
+
+    fn count(&mut self, refused: Refused) {
+        match refused {
+            Refused::Size => self.counters.wrong_size += 1,
+            Refused::Seal => self.counters.bad_seal += 1,
+            Refused::Malformed => self.counters.malformed += 1,
+            Refused::Version(version) => {
+                self.counters.unknown_version += 1;
+                let (word, bit) = (usize::from(version / 64), 1 << (version % 64));
+                if self.strange_versions[word] & bit == 0 {
+                    self.strange_versions[word] |= bit;
+                    self.outputs.push_back(Output::Event(Event::UnknownVersion { version }));
+                }
+            }
+        }
+    }
+
+    /// Only whoever received our knock can repeat its tag, so nobody else can make us report a wrong mesh.
+    fn refused(&mut self, theirs: Fingerprint, tag: KnockTag) {
+        let ours = self.mesh.fingerprint;
+        let knocked = self.places.iter_mut().find(|(_, place)| place.knock == Some(tag));
+        let Some((&place, door)) = knocked.filter(|_| theirs != ours) else {
+            self.counters.malformed += 1;
+            return;
+        };
+        self.counters.wrong_mesh += 1;
+        door.knock = None;
+        if door.refused_by.replace(theirs) != Some(theirs) {
+            self.outputs.push_back(Output::Event(Event::WrongMesh { place, theirs, ours }));
+        }
+    }
+
+    /// An announcement is a reason to look, never to believe: it may be a replay.
+    fn announced(&mut self, now: Instant, announce: &Announce, route: Option<Route>) {
+        let peer = announce.sender;
+        if peer == self.site.public {
+            self.counters.own += 1;
+            return;
+        }
+        let caller = Standing::Caller { since: now };
+        if !self.members.contains_key(&peer) && !self.admit(peer, announce.name.clone(), caller) {
+            return;
+        }
+        let Some(member) = self.members.get_mut(&peer) else { return };
+        match member.standing {
+            Standing::Paused => return self.counters.paused += 1,
+            Standing::Caller { .. } => member.standing = caller,
+            Standing::Member => {}
+        }
+        match member.note_announce(announce) {
+            Order::New => self.counters.announcements += 1,
+            Order::Replayed => return self.counters.replayed += 1,
+            Order::EndedSession => return self.counters.ended_session += 1,
+        }
+        if member.session != Some(announce.session) {
+            self.counters.unproven += 1;
+            self.answer(now, peer, announce.session, route);
+        } else if !member.is_up() && member.is_unsettled() {
+            // It is there and looks for somebody: what it lacks of ours is worth another round.
+            member.tries = 0;
+            let earliest = member.sent_at.map_or(now, |at| now.max(at + BREATH));
+            member.bring_forward(earliest);
+        }
+    }
+
+    fn lettered(&mut self, now: Instant, sealed: &SealedLetter, route: Option<Route>) {
+        let peer = sealed.sender;
+        if peer == self.site.public {
+            self.counters.own += 1;
+            return;
+        }
+        // A letter proves itself without having been announced; its seal is checked before anything is remembered.
+        let letter = match self.members.get(&peer) {
+            Some(member) => sealed.open(&member.keys),
+            None => {
+                PairKeys::new(&self.mesh, &self.site, peer).map_or(Err(Refused::Malformed), |keys| sealed.open(&keys))
+            }
+        };
+        let letter = match letter {
+            Ok(letter) => letter,
+            Err(refused) => return self.count(refused),
+        };
+        let caller = Standing::Caller { since: now };
+        if !self.members.contains_key(&peer) && !self.admit(peer, letter.name.clone(), caller) {
+            return;
+        }
+        let Some(member) = self.members.get_mut(&peer) else { return };
+        if member.standing == Standing::Paused {
+            self.counters.paused += 1;
+            return;
+        }
+        match member.note_letter(&letter) {
+            Order::New => {}
+            Order::Replayed => return self.counters.replayed += 1,
+            Order::EndedSession => return self.counters.ended_session += 1,
+        }
+        let session = letter.challenge.session;
+        if letter.echo.session == self.session && member.proves(session, letter.echo.epoch) {
+            self.believe(now, peer, letter, route);
+        } else {
+            self.counters.unproven += 1;
+            self.answer(now, peer, session, route);
+        }
+    }
+
+    /// Answers what may be a replay, once and at a bounded rate, so that the other side can prove itself.
+    fn answer(&mut self, now: Instant, peer: PeerKey, session: Session, route: Option<Route>) {
+        let Some(member) = self.members.get_mut(&peer) else { return };
+        if !member.may_answer(session, now) && route.is_none() {
+            return;
+        }
+        if !member.answers.take(now, self.pace.answer_interval) {
+            self.counters.put_off += 1;
+            return;
+        }
+        let echo = member.challenge_of(session);
+        if self.post_letter(now, peer, echo, route).is_err() {
+            self.counters.put_off += 1;
+        }
+    }
+
+    /// A letter that can only have been written now, by that member.
+    fn believe(&mut self, now: Instant, peer: PeerKey, letter: Letter, route: Option<Route>) {
+        self.counters.fresh += 1;
+        self.learn_where(peer, route);
+        let Some(member) = self.members.get_mut(&peer) else { return };
+        member.heard_at = Some(now);
+        member.tries = 0;
+        let began = member.session != Some(letter.challenge.session);
+        if began {
+            let restarted = member.is_up();
+            member.begin_session(letter.challenge.session, letter.echo.epoch);
+            if restarted {
+                // The card of the dead link is used up; the host makes a new one when it hears of the restart.
+                (member.link, member.card) = (Link::Down, None);
+                self.outputs.push_back(Output::Event(Event::PeerRestarted { peer }));
+            }
+        }
+        let first_time = matches!(member.standing, Standing::Caller { .. });
+        if began || first_time || member.name != letter.name {
+            member.standing = Standing::Member;
+            member.name.clone_from(&letter.name);
+            self.outputs.push_back(Output::Found { peer, name: letter.name, first_time });
+        }
+        member.acknowledged = member.acknowledged.max(letter.acknowledged.min(member.generation));
+        if let Some(card) = letter.card.filter(|card| card.generation > member.holds) {
+            member.holds = card.generation;
+            member.owes_acknowledgement = true;
+            self.outputs.push_back(Output::PeerCard { peer, card: card.bytes });
+        }
+        self.reply(now, peer, began);
+    }
+
+    fn learn_where(&mut self, peer: PeerKey, route: Option<Route>) {
+        let Some(route) = route else { return };
+        if let Some(door) = self.places.get_mut(&route.place).filter(|place| place.is_door()) {
+            door.occupant = Some(peer);
+            door.refused_by = None;
+        }
+        if let Some(member) = self.members.get_mut(&peer) {
+            member.route = Some(route);
+        }
+    }
+
+    fn reply(&mut self, now: Instant, peer: PeerKey, began: bool) {
+        let Some(member) = self.members.get_mut(&peer) else { return };
+        let waits = |member: &Member| member.sent_at.is_some_and(|at| now.since(at) < BREATH);
+        if member.awaits_reply() && (began || !waits(member)) {
+            // It may not know us yet, so it hears from us in any case; best with a card.
+            let pause = if member.card.is_some() { core::time::Duration::ZERO } else { self.pace.card_wait };
+            member.bring_forward(now + pause);
+        } else if member.awaits_reply() {
+            let retry = self.pace.retry_first;
+            member.bring_forward(now + retry);
+        } else if member.owes_acknowledgement {
+            member.bring_forward(now + self.pace.acknowledge);
+        } else {
+            member.due = None;
+        }
+    }
+}
