@@ -1,0 +1,252 @@
+//! Addresses lent by TURN servers (RFC 8656).
+
+use crate::door::{Event, TurnServer};
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+use turn_client_proto::api::{Transmit, TurnClientApi, TurnConfig, TurnEvent, TurnPollRet, TurnRecvRet};
+use turn_client_proto::prelude::DelayedTransmitBuild;
+use turn_client_proto::stun::types::TransportType;
+use turn_client_proto::types::{AddressFamily, TurnCredentials};
+use turn_client_proto::udp::TurnClientUdp;
+
+/// A server that lent nothing is asked again after this, doubled each time up to [`RETRY_MAX`].
+const RETRY: Duration = Duration::from_secs(5);
+const RETRY_MAX: Duration = Duration::from_secs(300);
+
+/// One server and what it lends.
+pub(crate) struct Relay {
+    pub(crate) server: TurnServer,
+    /// Start of the client's own reckoning of time.
+    epoch: Instant,
+    state: State,
+    failures: u32,
+    permitted: BTreeSet<IpAddr>,
+    bound: BTreeSet<SocketAddr>,
+}
+
+enum State {
+    /// Nobody needs it.
+    Idle,
+    /// It failed.
+    Waiting { until: Instant },
+    /// Asked, or lent.
+    Active { client: Box<TurnClientUdp>, local: SocketAddr, relayed: Option<SocketAddr>, due: Option<Instant> },
+}
+
+/// A datagram out of the relay's mouth.
+pub(crate) struct Relayed {
+    pub(crate) relayed: SocketAddr,
+    pub(crate) peer: SocketAddr,
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// What became of a datagram from the server's address.
+pub(crate) enum Received {
+    /// Kept.
+    Handled,
+    /// A peer's datagram was inside.
+    Data(Relayed),
+    /// Not for us.
+    Refused,
+}
+
+impl Relay {
+    pub(crate) fn new(server: TurnServer, now: Instant) -> Self {
+        let (permitted, bound) = (BTreeSet::new(), BTreeSet::new());
+        Self { server, epoch: now, state: State::Idle, failures: 0, permitted, bound }
+    }
+
+    /// The address lent, and the one of this machine that it stands for.
+    pub(crate) fn lent(&self) -> Option<(SocketAddr, SocketAddr)> {
+        match &self.state {
+            State::Active { local, relayed, .. } => relayed.map(|relayed| (relayed, *local)),
+            State::Idle | State::Waiting { .. } => None,
+        }
+    }
+
+    /// The address of this machine that talks to the server.
+    pub(crate) fn local(&self) -> Option<SocketAddr> {
+        match &self.state {
+            State::Active { local, .. } => Some(*local),
+            State::Idle | State::Waiting { .. } => None,
+        }
+    }
+
+    /// Asks for an address, from one of `locals`. Another one is taken after every failure.
+    pub(crate) fn ask(&mut self, now: Instant, locals: &[SocketAddr]) {
+        match &self.state {
+            State::Idle => {}
+            State::Waiting { until } if *until <= now => {}
+            State::Waiting { .. } | State::Active { .. } => return,
+        }
+        let fitting: Vec<_> =
+            locals.iter().filter(|local| local.is_ipv4() == self.server.address.is_ipv4()).copied().collect();
+        let turn = (self.failures as usize).checked_rem(fitting.len()).unwrap_or(0);
+        let Some(local) = fitting.get(turn).copied() else { return };
+        let mut config = TurnConfig::new(TurnCredentials::new(&self.server.username, &self.server.password));
+        if local.is_ipv6() {
+            config.set_address_family(AddressFamily::IPV6);
+        }
+        let (first, longest) = (Duration::from_millis(250), Duration::from_secs(2));
+        config.set_request_retransmits(first, longest, 6, longest);
+        let client = Box::new(TurnClientUdp::allocate(local, self.server.address, config));
+        self.state = State::Active { client, local, relayed: None, due: Some(now) };
+    }
+
+    /// Gives the address back.
+    pub(crate) fn release(&mut self, now: Instant, sent: &mut Vec<(SocketAddr, SocketAddr, Vec<u8>)>) {
+        let at = self.reckon(now);
+        if let State::Active { client, .. } = &mut self.state {
+            // An error means that there is nothing to give back.
+            let _ = client.delete(at);
+            drain(client, at, sent);
+        }
+        self.state = State::Idle;
+        self.failures = 0;
+        self.permitted.clear();
+        self.bound.clear();
+    }
+
+    /// Lets datagrams of these peers in.
+    pub(crate) fn permit(&mut self, now: Instant, peer: IpAddr) {
+        let at = self.reckon(now);
+        let State::Active { client, relayed: Some(relayed), due, .. } = &mut self.state else { return };
+        if relayed.is_ipv4() == peer.is_ipv4() && self.permitted.insert(peer) {
+            // "Already exists" is what was wanted.
+            let _ = client.create_permission(TransportType::Udp, peer, at);
+            *due = Some(now);
+        }
+    }
+
+    /// Makes datagrams to and from a peer cheaper: 4 bytes of header instead of 36.
+    pub(crate) fn bind(&mut self, now: Instant, peer: SocketAddr) {
+        let at = self.reckon(now);
+        let State::Active { client, relayed: Some(relayed), due, .. } = &mut self.state else { return };
+        if relayed.is_ipv4() == peer.is_ipv4() && self.bound.insert(peer) {
+            let _ = client.bind_channel(TransportType::Udp, peer, at);
+            *due = Some(now);
+        }
+    }
+
+    /// Wraps a datagram for a peer.
+    pub(crate) fn wrap(&mut self, now: Instant, peer: SocketAddr, bytes: &[u8], out: &mut Vec<u8>) -> bool {
+        let at = self.reckon(now);
+        let State::Active { client, .. } = &mut self.state else { return false };
+        match client.send_to(TransportType::Udp, peer, bytes, at) {
+            Ok(Some(transmit)) => {
+                let start = out.len();
+                out.resize(start + transmit.data.len(), 0);
+                let Some(room) = out.get_mut(start..) else { return false };
+                transmit.data.write_into(room);
+                true
+            }
+            // No permission yet: the peer's next datagram will find one.
+            Ok(None) | Err(_) => false,
+        }
+    }
+
+    /// Takes a datagram from the server.
+    pub(crate) fn receive(&mut self, now: Instant, to: SocketAddr, datagram: &[u8]) -> Received {
+        let at = self.reckon(now);
+        let State::Active { client, local, relayed, due } = &mut self.state else { return Received::Refused };
+        if *local != to {
+            return Received::Refused;
+        }
+        *due = Some(now);
+        let transmit = Transmit::new(datagram, TransportType::Udp, self.server.address, to);
+        match (client.recv(transmit, at), relayed) {
+            (TurnRecvRet::PeerData(data), Some(relayed)) => {
+                Received::Data(Relayed { relayed: *relayed, peer: data.peer, bytes: data.data().to_vec() })
+            }
+            (TurnRecvRet::Ignored(_), _) => Received::Refused,
+            (TurnRecvRet::Handled | TurnRecvRet::PeerIcmp { .. } | TurnRecvRet::PeerData(_), _) => Received::Handled,
+        }
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        match &self.state {
+            State::Idle => None,
+            State::Waiting { until } => Some(*until),
+            State::Active { due, .. } => *due,
+        }
+    }
+
+    /// Does what is due: refreshes, events, requests to send.
+    pub(crate) fn handle_timeout(
+        &mut self,
+        now: Instant,
+        events: &mut Vec<Event>,
+        sent: &mut Vec<(SocketAddr, SocketAddr, Vec<u8>)>,
+    ) {
+        let at = self.reckon(now);
+        let epoch = self.epoch;
+        let State::Active { client, relayed, due, .. } = &mut self.state else { return };
+        let mut failed = false;
+        // A wait that is over at once means "poll again"; the bound is for safety.
+        for _ in 0..16 {
+            match client.poll(at) {
+                TurnPollRet::WaitUntil(next) => *due = Some(absolute(epoch, next)),
+                TurnPollRet::Closed | TurnPollRet::AllocateTcpSocket { .. } | TurnPollRet::TcpClose { .. } => {
+                    failed = true;
+                }
+            }
+            drain(client, at, sent);
+            if failed || due.is_some_and(|due| due > now) {
+                break;
+            }
+        }
+        *due = due.map(|due| due.max(now + Duration::from_millis(1)));
+        while let Some(event) = client.poll_event() {
+            match event {
+                TurnEvent::AllocationCreated(_, address) => {
+                    *relayed = Some(address);
+                    self.failures = 0;
+                    events.push(Event::Relay { server: self.server.address, relayed: address });
+                }
+                TurnEvent::AllocationCreateFailed(_) => failed = true,
+                TurnEvent::PermissionCreateFailed(_, ip) => {
+                    self.permitted.remove(&ip);
+                }
+                TurnEvent::ChannelCreateFailed(_, peer) => {
+                    self.bound.remove(&peer);
+                }
+                TurnEvent::PermissionCreated(..)
+                | TurnEvent::ChannelCreated(..)
+                | TurnEvent::TcpConnected(_)
+                | TurnEvent::TcpConnectFailed(_) => {}
+            }
+        }
+        if failed {
+            self.fail(now, events);
+        }
+    }
+
+    fn fail(&mut self, now: Instant, events: &mut Vec<Event>) {
+        events.push(Event::RelayFailed { server: self.server.address });
+        let wait = RETRY.saturating_mul(1 << self.failures.min(8)).min(RETRY_MAX);
+        self.failures += 1;
+        self.permitted.clear();
+        self.bound.clear();
+        self.state = State::Waiting { until: now + wait };
+    }
+
+    fn reckon(&self, now: Instant) -> turn_client_proto::stun::Instant {
+        let nanos = now.saturating_duration_since(self.epoch).as_nanos();
+        turn_client_proto::stun::Instant::from_nanos(i64::try_from(nanos).unwrap_or(i64::MAX))
+    }
+}
+
+fn absolute(epoch: Instant, at: turn_client_proto::stun::Instant) -> Instant {
+    epoch + Duration::from_nanos(u64::try_from(at.as_nanos()).unwrap_or(0))
+}
+
+fn drain(
+    client: &mut TurnClientUdp,
+    at: turn_client_proto::stun::Instant,
+    sent: &mut Vec<(SocketAddr, SocketAddr, Vec<u8>)>,
+) {
+    while let Some(transmit) = client.poll_transmit(at) {
+        sent.push((transmit.from, transmit.to, transmit.data.to_vec()));
+    }
+}
