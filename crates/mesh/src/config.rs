@@ -33,7 +33,7 @@ impl Rights {
     }
 }
 
-fn admits(filters: Option<&[FilterBuf]>, topic: Topic<'_>) -> bool {
+pub(crate) fn admits(filters: Option<&[FilterBuf]>, topic: Topic<'_>) -> bool {
     filters.is_none_or(|filters| filters.iter().any(|filter| filter.borrow().matches(topic)))
 }
 

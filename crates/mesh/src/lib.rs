@@ -14,22 +14,26 @@ pub mod config;
 pub mod door;
 pub mod event;
 pub mod frame;
+mod home;
+mod interest;
+mod ledger;
+mod mesh;
+mod outbox;
+mod peer;
+mod ranges;
+mod record;
+mod replica;
+mod sending;
+mod session;
 mod site;
+mod stamp;
+mod sync;
+mod wire;
 
 pub use config::{Config, Rights, Window};
 pub use door::{Change, Damaged, Input, Lane, Output};
 pub use event::{Event, Fault, PeerStatus, Refusal, Stats};
 pub use mesh::Mesh;
+pub use ranges::Ranges;
 pub use site::SiteId;
-
-// Mesh (mesh.rs), being written:
-// pub fn new(config: Config, site: SiteId, name: &str, seed: [u8; 32]) -> Self
-// pub fn restore(&mut self, key: &[u8], value: &[u8]) -> Result<(), Damaged>
-// pub fn restored(&mut self, now: Now)                      // always, also with an empty store; picks the epoch
-// pub fn handle(&mut self, now: Now, input: Input<'_>)
-// pub fn poll_output(&mut self) -> Option<Output>
-// pub fn poll_timeout(&self) -> Option<Instant>
-// pub fn seal(&mut self, batch: u64) -> Vec<Change>          // also builds the frames of the batch: poll again after
-// pub fn committed(&mut self, batch: u64)                    // poll again after
-// pub fn stats(&self) -> Stats
-// pub fn peers(&self) -> impl Iterator<Item = PeerStatus<'_>>
+pub use stamp::Stamp;
