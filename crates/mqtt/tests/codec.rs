@@ -1,4 +1,5 @@
 //! Each packet in each version: bytes that mean it, and bytes that mean nothing and the reason that they earn.
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "a test may fail")]
 use midge_mqtt as mqtt;
 use mqtt::codec::{self, AckKind, DecodeError, EncodeError, Progress, PublishTemplate};
 use mqtt::packet::*;
@@ -246,7 +247,8 @@ fn fix_lengths(wire: &str) -> String {
 
 #[test]
 fn acknowledgements_are_read_and_written() {
-    let kinds: [(u8, AckKind, fn(Ack<'static>) -> Packet<'static>, ReasonCode); 4] = [
+    type Kind = (u8, AckKind, fn(Ack<'static>) -> Packet<'static>, ReasonCode);
+    let kinds: [Kind; 4] = [
         (0x40, AckKind::PubAck, Packet::PubAck, ReasonCode::NoMatchingSubscribers),
         (0x50, AckKind::PubRec, Packet::PubRec, ReasonCode::QuotaExceeded),
         (0x62, AckKind::PubRel, Packet::PubRel, ReasonCode::PacketIdentifierNotFound),

@@ -1,4 +1,5 @@
 //! Transcripts of the two halves of the QoS handshakes.
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "a test may fail")]
 use midge_mqtt as mqtt;
 use mqtt::handshake::{Arrival, InFlight, Inbound, Outbound, ReceiveMaximumExceeded, Received, WindowFull};
 use mqtt::{PacketId, QoS, ReasonCode};

@@ -1,4 +1,5 @@
 //! What is written is read back equal, from any split of the bytes; and no bytes at all make the codec panic.
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "a test may fail")]
 use midge_mqtt as mqtt;
 use mqtt::codec::{self, Progress};
 use mqtt::packet::*;
