@@ -51,6 +51,10 @@ pub struct Config {
     pub when_full: WhenFull,
     /// Bytes waiting for one connection before QoS 0 messages for it are dropped.
     pub outgoing_bytes_max: usize,
+    /// Bytes of packets kept back for one connection, because somebody's queue is full, before reading from it pauses.
+    pub deferred_bytes_max: usize,
+    /// After a restart, clients have this long to come back before their wills are published.
+    pub will_grace: Duration,
     /// Payloads of at least this many bytes are shared by their receivers, smaller ones copied.
     pub share_payload_bytes: usize,
     /// Retained messages.
@@ -83,13 +87,15 @@ impl Default for Config {
             queue_bytes_max: None,
             when_full: WhenFull::Refuse,
             outgoing_bytes_max: 8 << 20,
+            deferred_bytes_max: 256 << 10,
+            will_grace: Duration::from_secs(10),
             share_payload_bytes: 4096,
             retained_count_max: 1_000_000,
             retained_bytes_max: 1 << 30,
             subscriptions_max: 100_000,
             topic_levels_max: 200,
             client_id_bytes_max: 65_535,
-            route_cache_max: 65_536,
+            route_cache_max: 16_384,
         }
     }
 }

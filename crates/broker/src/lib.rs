@@ -10,30 +10,36 @@
 #![no_std]
 extern crate alloc;
 
+mod broker;
+mod clients;
 pub mod config;
+mod connect;
+mod connection;
+mod dice;
 pub mod door;
 pub mod event;
+mod index;
+mod journal;
+mod letter;
+mod listener;
 mod outgoing;
+mod publish;
+mod queue;
+mod receive;
+mod record;
+mod restore;
+mod retained;
 mod role;
+mod route;
+mod session;
+mod subscribe;
+mod timer;
+mod trie;
+mod will;
 
+pub use broker::{Broker, SessionStatus};
 pub use config::{Admission, Config, WhenFull};
 pub use door::{AttachId, Change, ConnId, Credentials, Damaged, Delivery, Input, Output, Verdict};
 pub use event::{Cause, Drop, Event, Stats};
 pub use outgoing::Outgoing;
 pub use role::{Role, may_hear};
-
-// Broker (broker.rs), being written:
-// pub fn new(config: Config, seed: u64) -> Self
-// pub fn handle(&mut self, now: Now, input: Input<'_>)
-// pub fn poll_output(&mut self) -> Option<Output>
-// pub fn poll_timeout(&self) -> Option<Instant>
-// pub fn outgoing(&mut self, conn: ConnId) -> Option<&mut Outgoing>   // also after Output::Close, until it is empty
-// pub fn seal(&mut self, batch: u64) -> Vec<Change>     // every sealed batch must be answered by committed()
-// pub fn committed(&mut self, batch: u64)               // poll again after
-// pub fn restore(&mut self, key: &[u8], value: &[u8]) -> Result<(), Damaged>
-// pub fn restored(&mut self, now: Now)                  // always, also with an empty store
-// pub fn configure(&mut self, config: Config)
-// pub fn stats(&self) -> Stats
-// pub fn retained(&self, topic: Topic<'_>) -> Option<&Message>
-// pub fn retained_iter(&self) -> impl Iterator<Item = &Message>
-// pub fn sessions(&self) -> impl Iterator<Item = SessionStatus<'_>>

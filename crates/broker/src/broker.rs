@@ -1,0 +1,336 @@
+//! The broker's own door: inputs to the parts, outputs from them.
+use crate::clients::Clients;
+use crate::config::Config;
+use crate::connection::{Connections, Phase};
+use crate::dice::Dice;
+use crate::door::{AttachId, Change, ConnId, Damaged, Delivery, Input, Output, Verdict};
+use crate::event::{Cause, Drop, Event, Stats};
+use crate::index::{Index, ListenerId};
+use crate::journal::Journal;
+use crate::letter::{Frames, Letter};
+use crate::listener::{Kind, Listener, Listeners, Participant, Presence};
+use crate::outgoing::Outgoing;
+use crate::publish::{Insist, Speaker};
+use crate::restore::Staged;
+use crate::retained::Retained;
+use crate::role::Role;
+use crate::timer::{Alarm, Timers};
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::vec::Vec;
+use mqtt::{Instant, Message, Now, QoS, ReasonCode, Topic};
+
+/// One broker. See [`crate`] for how a batch goes.
+#[derive(Debug)]
+pub struct Broker {
+    pub(crate) config: Config,
+    pub(crate) index: Index,
+    pub(crate) listeners: Listeners,
+    pub(crate) connections: Connections,
+    pub(crate) clients: Clients,
+    pub(crate) participants: BTreeMap<AttachId, ListenerId>,
+    pub(crate) retained: Retained,
+    pub(crate) journal: Journal,
+    pub(crate) timers: Timers,
+    pub(crate) outputs: VecDeque<Output>,
+    pub(crate) frames: Frames,
+    pub(crate) stats: Stats,
+    pub(crate) dice: Dice,
+    pub(crate) next_session: u64,
+    /// Slots with packets that wait for room in a queue.
+    pub(crate) waiting: BTreeSet<u32>,
+    /// A queue that was full is no longer.
+    pub(crate) room: bool,
+    pub(crate) staged: Option<Box<Staged>>,
+}
+
+/// One session for `status`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SessionStatus<'a> {
+    /// Client identifier.
+    pub client_id: &'a str,
+    /// User name.
+    pub user: Option<&'a str>,
+    /// Its address, if it is connected.
+    pub origin: Option<&'a str>,
+    /// Whether it outlives its connection.
+    pub durable: bool,
+    /// Number of subscriptions.
+    pub subscriptions: usize,
+    /// Messages queued or in flight.
+    pub queued: usize,
+}
+
+impl Broker {
+    /// An empty broker. `seed` decides what it has to choose: client identifiers and the order of nothing that shows.
+    pub fn new(config: Config, seed: u64) -> Self {
+        Self {
+            index: Index::new(seed, config.route_cache_max),
+            config,
+            listeners: Listeners::default(),
+            connections: Connections::default(),
+            clients: Clients::new(seed),
+            participants: BTreeMap::new(),
+            retained: Retained::default(),
+            journal: Journal::new(seed),
+            timers: Timers::default(),
+            outputs: VecDeque::new(),
+            frames: Frames::default(),
+            stats: Stats::default(),
+            dice: Dice::new(seed),
+            next_session: 1,
+            waiting: BTreeSet::new(),
+            room: false,
+            staged: None,
+        }
+    }
+
+    /// Other limits from now on. What is there already stays, even if there is more of it than they allow.
+    pub fn configure(&mut self, config: Config) {
+        self.config = config;
+    }
+
+    /// Something happened.
+    pub fn handle(&mut self, now: Now, input: Input<'_>) {
+        self.journal.begin();
+        match input {
+            Input::Opened { conn, origin } => self.opened(now, conn, origin),
+            Input::Received { conn, bytes } => self.received(now, conn, bytes),
+            Input::Closed { conn } => self.closed(now, conn),
+            Input::Drained { conn } => self.drained(now, conn),
+            Input::Verdict { conn, verdict } => self.verdict(now, conn, verdict),
+            Input::Attach { id, role, name } => self.attach(id, role, name),
+            Input::Detach { id } => self.detach(id),
+            Input::Subscribe { id, filter, options } => self.subscribe_participant(now, id, filter, options),
+            Input::Unsubscribe { id, filter } => self.unsubscribe_participant(id, filter),
+            Input::Publish { id, message } => self.publish_participant(now, id, message),
+            Input::RetainedState { topic, message } => self.set_retained_state(topic, message),
+            Input::Obstructed { id, full } => self.obstructed(id, full),
+            Input::Kick { client_id } => self.kick(now, client_id),
+            Input::Timeout => self.timeout(now),
+        }
+        if self.room {
+            self.retry_waiting(now);
+        }
+    }
+
+    /// What is to be done; `None` once all is said.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        if let Some(output) = self.outputs.pop_front() {
+            return Some(output);
+        }
+        self.connections.next_flush().map(Output::Flush)
+    }
+
+    /// When to say [`Input::Timeout`], if nothing happens before.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.timers.next()
+    }
+
+    /// The bytes for a connection; also after [`Output::Close`].
+    #[inline]
+    pub fn outgoing(&mut self, conn: ConnId) -> Option<&mut Outgoing> {
+        self.connections.named(conn).map(|connection| &mut connection.outgoing)
+    }
+
+    /// Closes the batch: the changes since the last one. Every batch must be answered by [`Broker::committed`], at once
+    /// if there is nothing to store.
+    pub fn seal(&mut self, batch: u64) -> Vec<Change> {
+        self.journal.seal(batch)
+    }
+
+    /// This batch and those before it are stored: poll again, what waited for them is ready.
+    pub fn committed(&mut self, batch: u64) {
+        let batch = self.journal.committed(batch);
+        let outputs = &mut self.outputs;
+        self.connections.release(batch, |closable| outputs.push_back(Output::Close(closable)));
+    }
+
+    /// A record from the store, in any order, before [`Broker::restored`].
+    ///
+    /// # Errors
+    /// Says what is wrong with it. It is left out; all others are of use.
+    pub fn restore(&mut self, key: &[u8], value: &[u8]) -> Result<(), Damaged> {
+        self.stage(key, value)
+    }
+
+    /// All records are there. To be said once before the first input, also with an empty store.
+    pub fn restored(&mut self, now: Now) {
+        self.journal.begin();
+        self.unstage(now);
+    }
+
+    /// Counters and sizes.
+    pub fn stats(&self) -> Stats {
+        let queued = self
+            .listeners
+            .iter()
+            .filter_map(|(_, listener)| listener.session())
+            .map(|session| session.queue.len() as u64);
+        Stats {
+            sessions: self.clients.len() as u64,
+            subscriptions: self.index.len() as u64,
+            retained: self.retained.len() as u64,
+            retained_bytes: self.retained.bytes() as u64,
+            queued: queued.sum(),
+            ..self.stats
+        }
+    }
+
+    /// The retained message of a topic.
+    pub fn retained(&self, topic: Topic<'_>) -> Option<&Message> {
+        self.retained.get(topic)
+    }
+
+    /// All retained messages, in the order of their topics.
+    pub fn retained_iter(&self) -> impl Iterator<Item = &Message> {
+        self.retained.iter()
+    }
+
+    /// All sessions.
+    pub fn sessions(&self) -> impl Iterator<Item = SessionStatus<'_>> {
+        self.listeners.iter().filter_map(|(_, listener)| {
+            let session = listener.session()?;
+            let connection = listener.slot.and_then(|slot| self.connections.get(slot));
+            Some(SessionStatus {
+                client_id: &session.client_id,
+                user: session.user.as_deref(),
+                origin: connection.map(|connection| &*connection.cold.origin),
+                durable: listener.durable,
+                subscriptions: session.subscriptions.len(),
+                queued: session.queue.len(),
+            })
+        })
+    }
+
+    fn attach(&mut self, id: AttachId, role: Role, name: &str) {
+        self.detach(id);
+        let participant = Participant { id, name: name.into(), subscriptions: Vec::new() };
+        let listener = self.listeners.insert(Listener {
+            role,
+            durable: role == Role::Peer,
+            full: false,
+            dropping: false,
+            slot: None,
+            kind: Kind::Participant(Box::new(participant)),
+        });
+        self.participants.insert(id, listener);
+    }
+
+    fn detach(&mut self, id: AttachId) {
+        let Some(listener) = self.participants.remove(&id) else { return };
+        self.remove_subscriptions(listener);
+        let removed = self.listeners.remove(listener);
+        self.room |= removed.is_some_and(|listener| listener.full);
+    }
+
+    fn obstructed(&mut self, id: AttachId, full: bool) {
+        let Some(&listener) = self.participants.get(&id) else { return };
+        if let Some(listener) = self.listeners.get_mut(listener) {
+            self.room |= listener.full && !full;
+            listener.full = full;
+        }
+    }
+
+    fn publish_participant(&mut self, now: Now, id: AttachId, message: &Message) {
+        let Some(&listener) = self.participants.get(&id) else { return };
+        let Some(role) = self.listeners.get(listener).map(|listener| listener.role) else { return };
+        if message.qos() > QoS::AtMostOnce && role == Role::Peer {
+            self.journal.hold();
+        }
+        let mut letter = Letter::from_message(message, now.wall);
+        self.accept(now, Speaker { role, listener: Some(listener) }, &mut letter, Insist::Yes);
+    }
+
+    fn kick(&mut self, now: Now, client_id: &str) {
+        let Some(listener) = self.clients.find(client_id, &self.listeners) else { return };
+        if let Some(slot) = self.listeners.get(listener).and_then(|listener| listener.slot) {
+            self.end(now, slot, Cause::Kicked);
+        }
+    }
+
+    fn verdict(&mut self, now: Now, conn: ConnId, verdict: Verdict) {
+        let Some(connection) = self.connections.named(conn).filter(|c| c.phase == Phase::Verifying) else { return };
+        let reason = match verdict {
+            Verdict::Welcome => {
+                connection.phase = Phase::Welcome;
+                self.retry(now, conn.slot);
+                return;
+            }
+            Verdict::BadCredentials => ReasonCode::BadUserNameOrPassword,
+            Verdict::NotAuthorized => ReasonCode::NotAuthorized,
+        };
+        self.refuse(now, conn.slot, reason);
+    }
+
+    fn timeout(&mut self, now: Now) {
+        while let Some(alarm) = self.timers.due(now.instant) {
+            self.journal.begin();
+            match alarm {
+                Alarm::Silence { slot, generation } => self.silence(now, ConnId { slot, generation }),
+                Alarm::Expiry { listener, number } => self.expire(now, listener, number),
+                Alarm::Will { listener, number } => self.will_due(now, listener, number),
+            }
+        }
+    }
+
+    /// A connection may have been silent for too long.
+    fn silence(&mut self, now: Now, conn: ConnId) {
+        let Some(connection) = self.connections.named(conn) else { return };
+        let cold = &connection.cold;
+        let due = match connection.phase {
+            Phase::Closing => return,
+            Phase::Serving(_) if cold.patience.is_zero() => return,
+            // Whom nobody listens to, or who waits for us, is not silent.
+            Phase::Serving(_) if cold.reading.is_paused() => now.instant + cold.patience,
+            Phase::Verifying => now.instant + self.config.connect_timeout,
+            Phase::Serving(_) | Phase::Greeting | Phase::Welcome => cold.heard + cold.patience,
+        };
+        if due > now.instant {
+            self.timers.set(due, Alarm::Silence { slot: conn.slot, generation: conn.generation });
+        } else {
+            self.end(now, conn.slot, Cause::Timeout);
+        }
+    }
+
+    fn expire(&mut self, now: Now, id: ListenerId, number: u64) {
+        let Some(session) = self.listeners.session(id).filter(|session| session.number == number) else { return };
+        let Presence::Away { since } = session.presence else { return };
+        let Some(end) = session.expiry.end(since) else { return };
+        if end > now.wall {
+            self.timers.set(now.instant + end.since(now.wall), Alarm::Expiry { listener: id, number });
+            return;
+        }
+        self.stats.expired += 1;
+        self.outputs.push_back(Output::Event(Event::Expired { client_id: session.client_id.clone() }));
+        self.remove_session(now, id);
+    }
+
+    fn will_due(&mut self, now: Now, id: ListenerId, number: u64) {
+        let Some(session) = self.listeners.session(id).filter(|session| session.number == number) else { return };
+        let (Presence::Away { since }, Some(will)) = (session.presence, &session.will) else { return };
+        let due = since + will.delay;
+        if due > now.wall {
+            self.timers.set(now.instant + due.since(now.wall), Alarm::Will { listener: id, number });
+            return;
+        }
+        self.publish_will(now, id);
+    }
+
+    /// A message did not reach a listener. The first one since it was all right is worth a line in the log.
+    pub(crate) fn drop_for(&mut self, id: ListenerId, drop: Drop) {
+        self.stats.dropped[drop as usize] += 1;
+        if let Some(listener) = self.listeners.get_mut(id)
+            && !listener.dropping
+        {
+            listener.dropping = true;
+            let event = Event::Dropping { client_id: listener.name().into(), drop };
+            self.outputs.push_back(Output::Event(event));
+        }
+    }
+
+    pub(crate) fn hand_over(&mut self, delivery: Delivery) {
+        self.stats.delivered += 1;
+        self.outputs.push_back(Output::Deliver(delivery));
+    }
+}

@@ -1,0 +1,247 @@
+//! CONNECT to DISCONNECT: who comes in, with which session, and how a connection ends.
+use crate::broker::Broker;
+use crate::config::Admission;
+use crate::connection::{Cold, Phase, Reading};
+use crate::door::{Credentials, Output};
+use crate::event::{Cause, Event};
+use crate::index::ListenerId;
+use crate::listener::Expiry;
+use crate::timer::Alarm;
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::num::NonZeroU16;
+use core::time::Duration;
+use mqtt::handshake::Inbound;
+use mqtt::packet::{ConnAck, Connect, Disconnect, Packet};
+use mqtt::property::{ConnAckProperties, DisconnectProperties};
+use mqtt::{Inbox, Now, ReasonCode, Version};
+
+impl Broker {
+    pub(crate) fn connect(&mut self, now: Now, slot: u32, connect: &Connect<'_>) {
+        let Some(connection) = self.connections.get_mut(slot) else { return };
+        connection.version = connect.version;
+        if let Err(reason) = self.check(connect) {
+            return self.refuse(now, slot, reason);
+        }
+        if self.config.admission == Admission::Verified && !self.is_welcome(slot) {
+            return self.ask(slot, connect);
+        }
+        let assigned = connect.client_id.is_empty().then(|| self.dice.client_id());
+        let client_id = assigned.as_deref().unwrap_or(connect.client_id);
+        self.take_over(now, client_id);
+        let expiry = self.expiry(connect);
+        let (listener, present) = self.open_session(now, slot, connect, client_id, expiry);
+        let keep_alive_secs = self.serve_from_now(now, slot, listener, connect);
+        self.welcome(slot, connect, present, Terms { assigned: assigned.as_deref(), expiry, keep_alive_secs });
+        self.log_connected(slot, connect, client_id, keep_alive_secs);
+        self.pump(now, listener);
+    }
+
+    /// What can be wrong with a CONNECT that is well-formed.
+    fn check(&self, connect: &Connect<'_>) -> Result<(), ReasonCode> {
+        if connect.properties.auth_method.is_some() {
+            return Err(ReasonCode::BadAuthenticationMethod);
+        }
+        let id = connect.client_id;
+        let must_be_named = match connect.version {
+            // 3.1 knows no empty identifier; 3.1.1 only for a clean session [MQTT-3.1.3-7, -8 of 3.1.1].
+            Version::V3_1 => true,
+            Version::V3_1_1 => !connect.clean_start,
+            Version::V5 => false,
+        };
+        if (id.is_empty() && must_be_named) || id.len() > self.config.client_id_bytes_max {
+            return Err(ReasonCode::ClientIdentifierNotValid);
+        }
+        match &connect.will {
+            Some(will) if will.topic.is_dollar() && will.topic.levels().next() == Some("$SYS") => {
+                Err(ReasonCode::NotAuthorized)
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    fn is_welcome(&self, slot: u32) -> bool {
+        self.connections.get(slot).is_some_and(|connection| connection.phase == Phase::Welcome)
+    }
+
+    /// Keeps the CONNECT until the verdict.
+    fn ask(&mut self, slot: u32, connect: &Connect<'_>) {
+        let Some(connection) = self.connections.get_mut(slot) else { return };
+        connection.phase = Phase::Verifying;
+        let credentials = Credentials {
+            conn: connection.id,
+            client_id: connect.client_id.into(),
+            user: connect.user_name.map(Box::from),
+            password: connect.password.map(Box::from),
+        };
+        self.outputs.push_back(Output::Verify(Box::new(credentials)));
+        self.defer(slot, &Packet::Connect(*connect));
+    }
+
+    /// The same client once more: its older connection ends [MQTT-3.1.4-3].
+    fn take_over(&mut self, now: Now, client_id: &str) {
+        let Some(listener) = self.clients.find(client_id, &self.listeners) else { return };
+        if let Some(old) = self.listeners.get(listener).and_then(|listener| listener.slot) {
+            self.end(now, old, Cause::TakenOver);
+        }
+        self.journal.begin();
+    }
+
+    fn expiry(&self, connect: &Connect<'_>) -> Expiry {
+        let wanted = match (connect.version, connect.clean_start) {
+            (Version::V5, _) => Expiry::from_secs(connect.properties.session_expiry_secs.unwrap_or(0)),
+            (Version::V3_1 | Version::V3_1_1, true) => Expiry::WithConnection,
+            (Version::V3_1 | Version::V3_1_1, false) => {
+                self.config.v3_session_expiry.map_or(Expiry::Never, Expiry::After)
+            }
+        };
+        wanted.at_most(self.config.session_expiry_max)
+    }
+
+    /// The connection is a client's from now on. Says its keep-alive.
+    fn serve_from_now(&mut self, now: Now, slot: u32, listener: ListenerId, connect: &Connect<'_>) -> u16 {
+        let asked = connect.keep_alive_secs;
+        let keep_alive = match self.config.keep_alive_max {
+            Some(max) if asked == 0 || asked > max.get() => max.get(),
+            Some(_) | None => asked,
+        };
+        let Some(connection) = self.connections.get_mut(slot) else { return keep_alive };
+        connection.phase = Phase::Serving(listener);
+        let properties = &connect.properties;
+        connection.packet_max = properties.maximum_packet_size.map_or(u32::MAX, |max| max.get());
+        connection.cold.problem_info = properties.request_problem_info.unwrap_or(true);
+        connection.cold.heard = now.instant;
+        // One and a half times the keep-alive [MQTT-3.1.2-22].
+        connection.cold.patience = Duration::from_millis(u64::from(keep_alive) * 1500);
+        if keep_alive != 0 {
+            let alarm = Alarm::Silence { slot, generation: connection.id.generation };
+            self.timers.set(now.instant + connection.cold.patience, alarm);
+        }
+        self.stats.connected += 1;
+        self.stats.connected_max = self.stats.connected_max.max(self.stats.connected);
+        keep_alive
+    }
+
+    /// CONNACK. Version 5 is told what differs from what it would assume, and no more than mosquitto tells.
+    fn welcome(&mut self, slot: u32, connect: &Connect<'_>, session_present: bool, terms: Terms<'_>) {
+        let wanted = Expiry::from_secs(connect.properties.session_expiry_secs.unwrap_or(0));
+        let max = self.config.keep_alive_max.map(NonZeroU16::get);
+        let properties = ConnAckProperties {
+            session_expiry_secs: (terms.expiry != wanted).then(|| terms.expiry.to_secs()),
+            receive_max: Some(self.config.receive_max),
+            maximum_packet_size: self.config.announced_packet_max(),
+            assigned_client_id: terms.assigned,
+            topic_alias_max: Some(self.config.topic_alias_max).filter(|&max| max > 0),
+            server_keep_alive_secs: max.map(|_| terms.keep_alive_secs).filter(|&secs| secs != connect.keep_alive_secs),
+            ..ConnAckProperties::default()
+        };
+        let reason = ReasonCode::Success;
+        // 3.1 has no Session Present.
+        let session_present = session_present && connect.version != Version::V3_1;
+        self.answer(slot, &Packet::ConnAck(ConnAck { session_present, reason, properties }));
+    }
+
+    fn log_connected(&mut self, slot: u32, connect: &Connect<'_>, client_id: &str, keep_alive_secs: u16) {
+        let origin = self.connections.get(slot).map(|connection| connection.cold.origin.clone()).unwrap_or_default();
+        self.outputs.push_back(Output::Event(Event::Connected {
+            client_id: client_id.into(),
+            origin,
+            version: connect.version,
+            clean: connect.clean_start,
+            keep_alive_secs,
+            user: connect.user_name.map(Box::from),
+        }));
+    }
+
+    /// CONNACK with a reason, then the end.
+    pub(crate) fn refuse(&mut self, now: Now, slot: u32, reason: ReasonCode) {
+        let properties = ConnAckProperties::default();
+        self.answer(slot, &Packet::ConnAck(ConnAck { session_present: false, reason, properties }));
+        self.end(now, slot, Cause::Fault(reason));
+    }
+
+    /// The client broke a rule: it is told where its version has words for it [MQTT-4.13.1-1].
+    pub(crate) fn fault(&mut self, now: Now, slot: u32, reason: ReasonCode) {
+        let Some(connection) = self.connections.get(slot) else { return };
+        let unserved = matches!(connection.phase, Phase::Greeting | Phase::Welcome);
+        // A CONNECT of a version that nobody knows is answered in the oldest form of the answer.
+        if unserved && reason == ReasonCode::UnsupportedProtocolVersion {
+            return self.refuse(now, slot, reason);
+        }
+        self.end(now, slot, Cause::Fault(reason));
+    }
+
+    /// DISCONNECT from a client.
+    pub(crate) fn goodbye(&mut self, now: Now, slot: u32, listener: ListenerId, disconnect: &Disconnect<'_>) {
+        if let Some(secs) = disconnect.properties.session_expiry_secs {
+            let asked = Expiry::from_secs(secs).at_most(self.config.session_expiry_max);
+            let Some(session) = self.listeners.session_mut(listener) else { return };
+            // A session that was to end with the connection stays so [MQTT-3.14.2-2 and 3.14.2.2.2].
+            if session.expiry == Expiry::WithConnection && asked != Expiry::WithConnection {
+                return self.fault(now, slot, ReasonCode::ProtocolError);
+            }
+            session.expiry = asked;
+        }
+        let cause = if disconnect.reason == ReasonCode::Success { Cause::Goodbye } else { Cause::GoodbyeWithWill };
+        self.end(now, slot, cause);
+    }
+
+    /// Ends a connection from our side: a last word to version 5, then close.
+    pub(crate) fn end(&mut self, now: Now, slot: u32, cause: Cause) {
+        let Some(connection) = self.connections.get(slot) else { return };
+        let reason = match cause {
+            Cause::Goodbye | Cause::GoodbyeWithWill | Cause::Closed => None,
+            Cause::Timeout => Some(ReasonCode::KeepAliveTimeout),
+            Cause::TakenOver => Some(ReasonCode::SessionTakenOver),
+            Cause::Kicked => Some(ReasonCode::AdministrativeAction),
+            Cause::Fault(reason) => Some(reason),
+        };
+        let is_serving = matches!(connection.phase, Phase::Serving(_));
+        if let Some(reason) = reason.filter(|_| is_serving && connection.version == Version::V5) {
+            let properties = DisconnectProperties::default();
+            self.answer(slot, &Packet::Disconnect(Disconnect { reason, properties }));
+        }
+        self.forget(now, slot, cause);
+        self.shut(slot);
+    }
+
+    /// What a connection was to the broker is over; its bytes may still be there.
+    pub(crate) fn forget(&mut self, now: Now, slot: u32, cause: Cause) {
+        self.waiting.remove(&slot);
+        let Some(connection) = self.connections.get_mut(slot) else { return };
+        let phase = core::mem::replace(&mut connection.phase, Phase::Closing);
+        if let Phase::Serving(listener) = phase {
+            self.stats.connected -= 1;
+            self.leave(now, listener, cause);
+        } else if phase != Phase::Closing {
+            let origin = connection.cold.origin.clone();
+            self.outputs.push_back(Output::Event(Event::Refused { origin, client_id: Box::default(), cause }));
+        }
+    }
+
+    /// Closes, as soon as nothing waits for a commit.
+    fn shut(&mut self, slot: u32) {
+        let Some(connection) = self.connections.get_mut(slot) else { return };
+        let Cold { inbox, aliases, deferred, reading, .. } = &mut *connection.cold;
+        (*inbox, *aliases, *deferred, *reading) = (Inbox::new(), Vec::new(), Vec::new(), Reading::Freely);
+        if !connection.outgoing.is_held() {
+            self.outputs.push_back(Output::Close(connection.id));
+        }
+    }
+
+    /// A fresh receiving half: version 5 is bound by what it was announced.
+    pub(crate) fn receive_max(&self, version: Version) -> NonZeroU16 {
+        if version == Version::V5 { self.config.receive_max } else { NonZeroU16::MAX }
+    }
+
+    pub(crate) fn new_inbound(&self, version: Version) -> Inbound {
+        Inbound::new(self.receive_max(version))
+    }
+}
+
+/// What CONNACK says.
+struct Terms<'a> {
+    assigned: Option<&'a str>,
+    expiry: Expiry,
+    keep_alive_secs: u16,
+}

@@ -1,0 +1,207 @@
+//! Network connections: their bytes both ways, and which of them have something to say.
+use crate::door::ConnId;
+use crate::index::ListenerId;
+use crate::journal::Journal;
+use crate::outgoing::Outgoing;
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+use core::time::Duration;
+use mqtt::{Inbox, Instant, TopicBuf, Version};
+
+/// One connection. What every message touches lies here, the rest behind [`Connection::cold`].
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) id: ConnId,
+    pub(crate) outgoing: Outgoing,
+    /// Largest packet that the client takes.
+    pub(crate) packet_max: u32,
+    pub(crate) phase: Phase,
+    pub(crate) version: Version,
+    /// Whether it is in the list of those to be flushed.
+    dirty: bool,
+    pub(crate) cold: Box<Cold>,
+}
+
+/// How far it has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Phase {
+    /// CONNECT is yet to come.
+    Greeting,
+    /// CONNECT came, the verdict did not.
+    Verifying,
+    /// The verdict was good: CONNECT is read once more.
+    Welcome,
+    /// It is a client with a session.
+    Serving(ListenerId),
+    /// Only what is to be written is left.
+    Closing,
+}
+
+/// What few messages touch.
+#[derive(Debug)]
+pub(crate) struct Cold {
+    pub(crate) origin: Box<str>,
+    pub(crate) inbox: Inbox,
+    /// When the last bytes came.
+    pub(crate) heard: Instant,
+    /// How long it may be silent; zero is for ever.
+    pub(crate) patience: Duration,
+    /// Topics by alias minus one.
+    pub(crate) aliases: Vec<Option<TopicBuf>>,
+    /// Packets that wait for a verdict or for room in somebody's queue, as bytes.
+    pub(crate) deferred: Vec<u8>,
+    pub(crate) reading: Reading,
+    /// Request Problem Information.
+    pub(crate) problem_info: bool,
+}
+
+/// Whether the client is listened to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Reading {
+    /// All is processed as it comes.
+    Freely,
+    /// Something must wait: only acknowledgements and pings are processed.
+    Deferring,
+    /// So much waits that the host was asked to stop reading.
+    Paused,
+}
+
+impl Reading {
+    pub(crate) fn is_paused(self) -> bool {
+        self == Self::Paused
+    }
+}
+
+/// All connections, by slot.
+#[derive(Debug, Default)]
+pub(crate) struct Connections {
+    slots: Vec<Option<Connection>>,
+    /// Connections with bytes ready, once each.
+    dirty: VecDeque<u32>,
+    /// Connections with bytes that wait for a batch, in the order of batches.
+    held: VecDeque<(u64, ConnId)>,
+    /// Buffers to be used again.
+    pool: Vec<Vec<u8>>,
+}
+
+const POOL_MAX: usize = 64;
+/// A buffer that grew beyond this is given back to the system.
+const POOLED_BYTES_MAX: usize = 64 * 1024;
+/// Slots are dense: a number beyond this is a mistake of the host's.
+const SLOTS_MAX: usize = 1 << 24;
+
+impl Connections {
+    /// Takes the place of whatever had the slot before.
+    pub(crate) fn insert(&mut self, id: ConnId, origin: &str, now: Instant, patience: Duration) {
+        let slot = id.slot as usize;
+        debug_assert!(slot < SLOTS_MAX, "slots are small and dense");
+        if slot >= SLOTS_MAX {
+            return;
+        }
+        if slot >= self.slots.len() {
+            self.slots.resize_with(slot + 1, || None);
+        }
+        let cold = Cold {
+            origin: origin.into(),
+            inbox: Inbox::new(),
+            heard: now,
+            patience,
+            aliases: Vec::new(),
+            deferred: Vec::new(),
+            reading: Reading::Freely,
+            problem_info: true,
+        };
+        self.slots[slot] = Some(Connection {
+            id,
+            outgoing: Outgoing::default(),
+            packet_max: u32::MAX,
+            phase: Phase::Greeting,
+            version: Version::V3_1_1,
+            dirty: false,
+            cold: Box::new(cold),
+        });
+    }
+
+    #[inline]
+    pub(crate) fn get(&self, slot: u32) -> Option<&Connection> {
+        self.slots.get(slot as usize)?.as_ref()
+    }
+
+    #[inline]
+    pub(crate) fn get_mut(&mut self, slot: u32) -> Option<&mut Connection> {
+        self.slots.get_mut(slot as usize)?.as_mut()
+    }
+
+    /// The connection of this name; none if the slot is used by another one now.
+    #[inline]
+    pub(crate) fn named(&mut self, id: ConnId) -> Option<&mut Connection> {
+        self.get_mut(id.slot).filter(|connection| connection.id == id)
+    }
+
+    pub(crate) fn remove(&mut self, slot: u32) {
+        if let Some(place) = self.slots.get_mut(slot as usize) {
+            *place = None;
+        }
+    }
+
+    /// A connection that is about to get bytes: they wait for the open batch if the operation does.
+    #[inline]
+    pub(crate) fn open(&mut self, slot: u32, journal: &mut Journal) -> Option<&mut Connection> {
+        let connection = self.slots.get_mut(slot as usize)?.as_mut()?;
+        if connection.outgoing.wants_buffer()
+            && let Some(buffer) = self.pool.pop()
+        {
+            connection.outgoing.adopt(buffer);
+        }
+        if let Some(batch) = journal.holds() {
+            if connection.outgoing.hold(batch) {
+                self.held.push_back((batch, connection.id));
+            }
+        }
+        if !connection.dirty {
+            connection.dirty = true;
+            self.dirty.push_back(slot);
+        }
+        Some(connection)
+    }
+
+    /// The next connection with bytes ready.
+    pub(crate) fn next_flush(&mut self) -> Option<ConnId> {
+        while let Some(slot) = self.dirty.pop_front() {
+            let Some(connection) = self.get_mut(slot).filter(|connection| connection.dirty) else { continue };
+            connection.dirty = false;
+            if !connection.outgoing.ready().is_empty() {
+                return Some(connection.id);
+            }
+        }
+        None
+    }
+
+    /// What waited for `batch` is ready. Hands over connections that were closing and may be closed now.
+    pub(crate) fn release(&mut self, batch: u64, mut closable: impl FnMut(ConnId)) {
+        while let Some(&(held, id)) = self.held.front().filter(|(held, _)| *held <= batch) {
+            self.held.pop_front();
+            let Some(connection) = self.named(id) else { continue };
+            let ready = connection.outgoing.release(held);
+            if connection.phase == Phase::Closing && !connection.outgoing.is_held() {
+                closable(id);
+            }
+            if ready && !connection.dirty {
+                connection.dirty = true;
+                self.dirty.push_back(id.slot);
+            }
+        }
+    }
+
+    /// All that was ready is written: memory is of use elsewhere.
+    pub(crate) fn reclaim(&mut self, slot: u32) {
+        let Some(connection) = self.get_mut(slot) else { return };
+        if let Some(buffer) = connection.outgoing.reclaim()
+            && self.pool.len() < POOL_MAX
+            && buffer.capacity() <= POOLED_BYTES_MAX
+        {
+            self.pool.push(buffer);
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! Whoever may get messages: sessions of clients, and participants inside the program.
+use crate::door::AttachId;
+use crate::index::{Counts, ListenerId, SubscriptionKey};
+use crate::queue::Queue;
+use crate::role::Role;
+use crate::will::Will;
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+use core::num::NonZeroU32;
+use core::time::Duration;
+use mqtt::handshake::Inbound;
+use mqtt::packet::SubscribeOptions;
+use mqtt::{FilterBuf, TopicBuf, Wall};
+
+/// What every message touches lies here, the rest behind [`Listener::kind`].
+#[derive(Debug)]
+pub(crate) struct Listener {
+    pub(crate) role: Role,
+    /// It outlives its connection, and its messages are stored.
+    pub(crate) durable: bool,
+    /// Its queue takes no more.
+    pub(crate) full: bool,
+    /// Messages for it were dropped since it was last all right: the log knows.
+    pub(crate) dropping: bool,
+    /// Slot of its connection.
+    pub(crate) slot: Option<u32>,
+    pub(crate) kind: Kind,
+}
+
+/// A session or a participant.
+#[derive(Debug)]
+pub(crate) enum Kind {
+    Session(Box<Session>),
+    Participant(Box<Participant>),
+}
+
+/// Somebody inside the program.
+#[derive(Debug)]
+pub(crate) struct Participant {
+    pub(crate) id: AttachId,
+    pub(crate) name: Box<str>,
+    pub(crate) subscriptions: Vec<SubscriptionKey>,
+}
+
+/// What belongs to a client identifier, connected or not.
+#[derive(Debug)]
+pub(crate) struct Session {
+    /// Never used for another session of this store.
+    pub(crate) number: u64,
+    pub(crate) client_id: Box<str>,
+    pub(crate) user: Option<Box<str>>,
+    pub(crate) expiry: Expiry,
+    pub(crate) presence: Presence,
+    pub(crate) subscriptions: Vec<SubscriptionKey>,
+    pub(crate) queue: Queue,
+    /// Our batch that the youngest message of the queue waits for.
+    pub(crate) queued_in: u64,
+    pub(crate) inbound: Inbound,
+    pub(crate) will: Option<Box<Will>>,
+    /// Retained messages still to be sent.
+    pub(crate) owed: Option<Box<VecDeque<OwedRetained>>>,
+}
+
+/// Whether the client is here.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Presence {
+    Connected,
+    Away { since: Wall },
+}
+
+/// How long a session lasts without a connection.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Expiry {
+    /// It ends with the connection.
+    WithConnection,
+    After(Duration),
+    Never,
+}
+
+impl Expiry {
+    /// From the Session Expiry Interval.
+    pub(crate) fn from_secs(secs: u32) -> Self {
+        match secs {
+            0 => Self::WithConnection,
+            u32::MAX => Self::Never,
+            secs => Self::After(Duration::from_secs(u64::from(secs))),
+        }
+    }
+
+    pub(crate) fn to_secs(self) -> u32 {
+        match self {
+            Self::WithConnection => 0,
+            Self::After(duration) => u32::try_from(duration.as_secs()).unwrap_or(u32::MAX - 1).min(u32::MAX - 1),
+            Self::Never => u32::MAX,
+        }
+    }
+
+    pub(crate) fn at_most(self, max: Option<Duration>) -> Self {
+        max.map_or(self, |max| self.min(Self::After(max)))
+    }
+
+    /// When a session ends that nobody was connected to since then; `None` is never.
+    pub(crate) fn end(self, since: Wall) -> Option<Wall> {
+        match self {
+            Self::WithConnection => Some(since),
+            Self::After(duration) => Some(since + duration),
+            Self::Never => None,
+        }
+    }
+}
+
+/// The rest of what a new subscription brings.
+#[derive(Clone, Debug)]
+pub(crate) struct OwedRetained {
+    pub(crate) filter: FilterBuf,
+    pub(crate) options: SubscribeOptions,
+    pub(crate) id: Option<NonZeroU32>,
+    /// The last topic sent.
+    pub(crate) after: Option<TopicBuf>,
+}
+
+impl Listener {
+    pub(crate) fn session(&self) -> Option<&Session> {
+        match &self.kind {
+            Kind::Session(session) => Some(session),
+            Kind::Participant(_) => None,
+        }
+    }
+
+    pub(crate) fn session_mut(&mut self) -> Option<&mut Session> {
+        match &mut self.kind {
+            Kind::Session(session) => Some(session),
+            Kind::Participant(_) => None,
+        }
+    }
+
+    /// Its name in logs.
+    pub(crate) fn name(&self) -> &str {
+        match &self.kind {
+            Kind::Session(session) => &session.client_id,
+            Kind::Participant(participant) => &participant.name,
+        }
+    }
+
+    pub(crate) fn subscriptions(&mut self) -> &mut Vec<SubscriptionKey> {
+        match &mut self.kind {
+            Kind::Session(session) => &mut session.subscriptions,
+            Kind::Participant(participant) => &mut participant.subscriptions,
+        }
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        if self.role == Role::Peer { Counts::No } else { Counts::Yes }
+    }
+}
+
+/// All listeners by number.
+#[derive(Debug, Default)]
+pub(crate) struct Listeners {
+    slots: Vec<Option<Listener>>,
+    free: Vec<ListenerId>,
+}
+
+impl Listeners {
+    pub(crate) fn insert(&mut self, listener: Listener) -> ListenerId {
+        match self.free.pop() {
+            Some(id) => {
+                self.slots[id as usize] = Some(listener);
+                id
+            }
+            None => {
+                self.slots.push(Some(listener));
+                (self.slots.len() - 1) as ListenerId
+            }
+        }
+    }
+
+    /// The number that the next listener will have.
+    pub(crate) fn next_id(&self) -> ListenerId {
+        self.free.last().copied().unwrap_or(self.slots.len() as ListenerId)
+    }
+
+    pub(crate) fn remove(&mut self, id: ListenerId) -> Option<Listener> {
+        let removed = self.slots.get_mut(id as usize)?.take();
+        if removed.is_some() {
+            self.free.push(id);
+        }
+        removed
+    }
+
+    #[inline]
+    pub(crate) fn get(&self, id: ListenerId) -> Option<&Listener> {
+        self.slots.get(id as usize)?.as_ref()
+    }
+
+    #[inline]
+    pub(crate) fn get_mut(&mut self, id: ListenerId) -> Option<&mut Listener> {
+        self.slots.get_mut(id as usize)?.as_mut()
+    }
+
+    pub(crate) fn session(&self, id: ListenerId) -> Option<&Session> {
+        self.get(id)?.session()
+    }
+
+    pub(crate) fn session_mut(&mut self, id: ListenerId) -> Option<&mut Session> {
+        self.get_mut(id)?.session_mut()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (ListenerId, &Listener)> {
+        (0..).zip(&self.slots).filter_map(|(id, slot)| Some((id, slot.as_ref()?)))
+    }
+}

@@ -1,0 +1,483 @@
+//! The road of one message: [`Broker::publish_from`] a client or [`Broker::accept`] from anybody, a route from the
+//! index, then one copy for each receiver.
+use crate::broker::Broker;
+use crate::connection::Reading;
+use crate::door::{Delivery, Output};
+use crate::event::{Drop, Event};
+use crate::index::{ListenerId, Member, stays_here};
+use crate::letter::{Copy, Frames, Letter};
+use crate::listener::{Kind, Listener};
+use crate::queue::{Entry, State};
+use crate::record::{self, QueuedRecord};
+use crate::role::{Role, may_hear};
+use crate::route::Route;
+use alloc::boxed::Box;
+use core::num::NonZeroU32;
+use mqtt::codec::{self, AckKind};
+use mqtt::handshake::Arrival;
+use mqtt::packet::{Packet, Publish};
+use mqtt::{Message, Now, PacketId, QoS, ReasonCode, Topic, TopicBuf, Version};
+
+/// Who publishes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Speaker {
+    pub(crate) role: Role,
+    pub(crate) listener: Option<ListenerId>,
+}
+
+/// Whether a message may be refused because somebody's queue is full.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Insist {
+    No,
+    /// It was accepted elsewhere, or nobody is there to be told: who has no room misses it, and that is counted.
+    Yes,
+}
+
+/// What became of a message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Outcome {
+    /// Somebody has it, or is owed it.
+    Matched,
+    Unmatched,
+    /// A queue is full; nothing was done.
+    Refused,
+}
+
+/// How one receiver wants its copy.
+#[derive(Clone, Copy, Debug)]
+struct Wish<'a> {
+    listener: ListenerId,
+    qos: QoS,
+    no_local: bool,
+    retain_as_published: bool,
+    ids: &'a [NonZeroU32],
+}
+
+impl Broker {
+    /// PUBLISH from a client.
+    #[inline]
+    pub(crate) fn publish_from(&mut self, now: Now, slot: u32, listener: ListenerId, publish: &Publish<'_>) {
+        self.stats.publishes_received += 1;
+        match (publish.topic, publish.properties.topic_alias) {
+            (Some(topic), None) => self.publish_to(now, slot, listener, publish, topic),
+            (named, Some(alias)) => self.publish_by_alias(now, slot, listener, publish, (named, alias.get())),
+            (None, None) => self.fault(now, slot, ReasonCode::ProtocolError),
+        }
+    }
+
+    fn publish_by_alias(
+        &mut self,
+        now: Now,
+        slot: u32,
+        listener: ListenerId,
+        publish: &Publish<'_>,
+        (named, alias): (Option<Topic<'_>>, u16),
+    ) {
+        if alias > self.config.topic_alias_max {
+            return self.fault(now, slot, ReasonCode::TopicAliasInvalid);
+        }
+        let Some(connection) = self.connections.get_mut(slot) else { return };
+        let aliases = &mut connection.cold.aliases;
+        let at = usize::from(alias - 1);
+        if aliases.len() <= at {
+            aliases.resize(at + 1, None);
+        }
+        let known = aliases[at].take();
+        let topic = match named {
+            Some(topic) => known.filter(|known| known.borrow() == topic).unwrap_or_else(|| topic.to_buf()),
+            None => match known {
+                Some(topic) => topic,
+                None => return self.fault(now, slot, ReasonCode::ProtocolError),
+            },
+        };
+        self.publish_to(now, slot, listener, publish, topic.borrow());
+        self.keep_alias(slot, at, topic);
+    }
+
+    /// Taken out while the message was under way, so that nothing had to be copied.
+    fn keep_alias(&mut self, slot: u32, at: usize, topic: TopicBuf) {
+        if let Some(connection) = self.connections.get_mut(slot)
+            && let Some(place) = connection.cold.aliases.get_mut(at)
+        {
+            *place = Some(topic);
+        }
+    }
+
+    #[inline]
+    fn publish_to(&mut self, now: Now, slot: u32, listener: ListenerId, publish: &Publish<'_>, topic: Topic<'_>) {
+        let id = match (publish.qos, publish.packet_id) {
+            (QoS::AtMostOnce, _) | (_, None) => None,
+            (QoS::AtLeastOnce, Some(id)) => Some(id),
+            (QoS::ExactlyOnce, Some(id)) => match self.arrive(now, slot, listener, id) {
+                Some(Arrival::New) => Some(id),
+                Some(Arrival::Duplicate) => return self.acknowledge(slot, AckKind::PubRec, id, ReasonCode::Success),
+                None => return,
+            },
+        };
+        // `$SYS` is the broker's own.
+        if topic.is_dollar() && topic.levels().next() == Some("$SYS") {
+            return self.deny(now, slot, listener, publish, topic);
+        }
+        let mut letter = Letter::from_publish(publish, topic, now.wall);
+        let speaker = Speaker { role: Role::Client, listener: Some(listener) };
+        if publish.qos == QoS::ExactlyOnce {
+            self.note_arrival(listener, id);
+        }
+        match (self.accept(now, speaker, &mut letter, Insist::No), id) {
+            (Outcome::Refused, Some(id)) => self.turn_away(slot, listener, publish, id),
+            (Outcome::Matched, Some(id)) => self.confirm(slot, publish.qos, id, ReasonCode::Success),
+            (Outcome::Unmatched, Some(id)) => self.confirm(slot, publish.qos, id, ReasonCode::NoMatchingSubscribers),
+            (Outcome::Matched | Outcome::Unmatched | Outcome::Refused, None) => {}
+        }
+    }
+
+    /// A QoS 2 PUBLISH is there for the first time, or once more; none if the client sends too many at once.
+    fn arrive(&mut self, now: Now, slot: u32, listener: ListenerId, id: PacketId) -> Option<Arrival> {
+        let session = self.listeners.session_mut(listener)?;
+        match session.inbound.publish_qos2(id) {
+            Ok(arrival) => Some(arrival),
+            Err(_) => {
+                self.fault(now, slot, ReasonCode::ReceiveMaximumExceeded);
+                None
+            }
+        }
+    }
+
+    /// A durable session remembers what it has taken, in the batch that the message is in.
+    fn note_arrival(&mut self, listener: ListenerId, id: Option<PacketId>) {
+        let Some(entry) = self.listeners.get(listener).filter(|listener| listener.durable) else { return };
+        if let (Some(session), Some(id)) = (entry.session(), id) {
+            self.journal.store(record::inbound_key(session.number, id), Some(record::inbound_value()));
+        }
+    }
+
+    fn forget_arrival(&mut self, listener: ListenerId, id: PacketId) {
+        let Some(entry) = self.listeners.get_mut(listener) else { return };
+        let durable = entry.durable;
+        let Some(session) = entry.session_mut() else { return };
+        if session.inbound.refuse(id) && durable {
+            self.journal.store(record::inbound_key(session.number, id), None);
+        }
+    }
+
+    fn confirm(&mut self, slot: u32, qos: QoS, id: PacketId, reason: ReasonCode) {
+        let kind = if qos == QoS::ExactlyOnce { AckKind::PubRec } else { AckKind::PubAck };
+        self.acknowledge(slot, kind, id, reason);
+    }
+
+    #[inline]
+    pub(crate) fn acknowledge(&mut self, slot: u32, kind: AckKind, id: PacketId, reason: ReasonCode) {
+        let Some(connection) = self.connections.open(slot, &mut self.journal) else { return };
+        codec::encode_ack(kind, id, reason, connection.version, connection.outgoing.buffer());
+    }
+
+    /// A queue is full: version 5 is told so, others wait with us.
+    fn turn_away(&mut self, slot: u32, listener: ListenerId, publish: &Publish<'_>, id: PacketId) {
+        self.stats.refused += 1;
+        if publish.qos == QoS::ExactlyOnce {
+            self.forget_arrival(listener, id);
+        }
+        let Some(connection) = self.connections.get(slot) else { return };
+        if connection.version == Version::V5 {
+            return self.confirm(slot, publish.qos, id, ReasonCode::QuotaExceeded);
+        }
+        self.waiting.insert(slot);
+        self.defer(slot, &Packet::Publish(*publish));
+    }
+
+    /// Not allowed: said in the acknowledgement where there is one with words for it, else only not done.
+    fn deny(&mut self, _now: Now, slot: u32, listener: ListenerId, publish: &Publish<'_>, topic: Topic<'_>) {
+        let reason = ReasonCode::NotAuthorized;
+        if let Some(session) = self.listeners.session(listener) {
+            let (client_id, topic) = (session.client_id.clone(), topic.as_str().into());
+            self.outputs.push_back(Output::Event(Event::Denied { client_id, topic, reason }));
+        }
+        let Some(id) = publish.packet_id else { return };
+        let speaks_v5 = self.connections.get(slot).is_some_and(|connection| connection.version == Version::V5);
+        if publish.qos == QoS::ExactlyOnce && speaks_v5 {
+            self.forget_arrival(listener, id);
+        }
+        self.confirm(slot, publish.qos, id, reason);
+    }
+
+    /// Takes a message from anybody: stores what must be, then hands out the copies.
+    #[inline]
+    pub(crate) fn accept(&mut self, now: Now, speaker: Speaker, letter: &mut Letter<'_>, insist: Insist) -> Outcome {
+        let route = self.index.take_route(letter.topic);
+        if letter.qos() > QoS::AtMostOnce && !self.weigh(&route, speaker, insist) {
+            self.index.put_route(route);
+            return Outcome::Refused;
+        }
+        if letter.retain() {
+            self.retain(letter, speaker.role);
+        }
+        let outcome = self.deliver(now, &route, letter, speaker);
+        self.index.put_route(route);
+        outcome
+    }
+
+    /// Looks at all receivers of a QoS 1 or 2 message before anything is done: false if one of them has no room. If one
+    /// of them is owed it across restarts, the operation waits for its batch.
+    fn weigh(&mut self, route: &Route, speaker: Speaker, insist: Insist) -> bool {
+        let may_refuse = insist == Insist::No && self.config.when_full == crate::config::WhenFull::Refuse;
+        let mut holds = false;
+        for target in &route.targets {
+            let own = target.no_local && speaker.listener == Some(target.listener);
+            let Some(listener) = self.listeners.get(target.listener) else { continue };
+            if target.qos == QoS::AtMostOnce || own || !hears(listener, speaker.role, route.stays_here) {
+                continue;
+            }
+            if listener.full && may_refuse && !self.is_stuck(listener) {
+                return false;
+            }
+            holds |= listener.durable;
+        }
+        for &share in &route.shares {
+            let Some(member) = self.choose(share, speaker, route.stays_here) else { continue };
+            let Some(listener) = self.listeners.get(member.listener) else { continue };
+            if member.options.qos == QoS::AtMostOnce {
+                continue;
+            }
+            if listener.full && may_refuse && !self.is_stuck(listener) {
+                return false;
+            }
+            holds |= listener.durable;
+        }
+        if holds {
+            self.journal.hold();
+        }
+        true
+    }
+
+    /// Whom nobody reads from cannot make room. To wait for it could be to wait in a circle.
+    fn is_stuck(&self, listener: &Listener) -> bool {
+        let connection = listener.slot.and_then(|slot| self.connections.get(slot));
+        connection.is_some_and(|connection| connection.cold.reading == Reading::Paused)
+    }
+
+    /// Whose turn it is in a share group: the next one that is there and has room, else one that is owed it.
+    fn choose(&mut self, share: u32, speaker: Speaker, stays_here: bool) -> Option<Member> {
+        let listeners = &self.listeners;
+        let share = self.index.share_mut(share);
+        let count = share.members.len();
+        let mut second = None;
+        for turn in 0..count {
+            let member = share.members[(share.next + turn) % count];
+            let Some(listener) = listeners.get(member.listener) else { continue };
+            if !hears(listener, speaker.role, stays_here) {
+                continue;
+            }
+            let is_here = listener.slot.is_some() || matches!(listener.kind, Kind::Participant(_));
+            if is_here && !listener.full {
+                share.next = (share.next + turn) % count;
+                return Some(member);
+            }
+            second = second.or(Some(member));
+        }
+        second
+    }
+
+    #[inline]
+    fn deliver(&mut self, now: Now, route: &Route, letter: &mut Letter<'_>, speaker: Speaker) -> Outcome {
+        let mut frames = core::mem::take(&mut self.frames);
+        frames.clear();
+        let mut matched = false;
+        for target in &route.targets {
+            let wish = Wish {
+                listener: target.listener,
+                qos: target.qos,
+                no_local: target.no_local,
+                retain_as_published: target.retain_as_published,
+                ids: route.ids(target),
+            };
+            matched |= self.deliver_to(wish, letter, speaker, route.stays_here, &mut frames);
+        }
+        for &share in &route.shares {
+            let Some(member) = self.choose(share, speaker, route.stays_here) else { continue };
+            self.index.share_mut(share).next += 1;
+            let wish = Wish {
+                listener: member.listener,
+                qos: member.options.qos,
+                no_local: false,
+                retain_as_published: member.options.retain_as_published,
+                ids: member.id.as_slice(),
+            };
+            matched |= self.deliver_to(wish, letter, speaker, route.stays_here, &mut frames);
+        }
+        self.frames = frames;
+        let _ = now;
+        if matched { Outcome::Matched } else { Outcome::Unmatched }
+    }
+
+    /// One copy. False if this listener is not to have it.
+    #[inline]
+    fn deliver_to(
+        &mut self,
+        wish: Wish<'_>,
+        letter: &mut Letter<'_>,
+        speaker: Speaker,
+        stays_here: bool,
+        frames: &mut Frames,
+    ) -> bool {
+        let Some(listener) = self.listeners.get(wish.listener) else { return false };
+        let own = wish.no_local && speaker.listener == Some(wish.listener);
+        if own || !hears(listener, speaker.role, stays_here) {
+            return false;
+        }
+        let qos = wish.qos.min(letter.qos());
+        let retain = letter.retain() && wish.retain_as_published;
+        match (&listener.kind, qos) {
+            (Kind::Participant(participant), _) => {
+                let to = participant.id;
+                let message = letter.message().clone();
+                self.hand_over(Delivery { to, message, qos, retain });
+            }
+            (Kind::Session(_), QoS::AtMostOnce) => {
+                if let Some(slot) = listener.slot {
+                    self.send_at_most_once(slot, wish.listener, letter, retain, wish.ids, frames);
+                }
+            }
+            (Kind::Session(_), QoS::AtLeastOnce | QoS::ExactlyOnce) => {
+                self.owe(wish.listener, letter, Owed { qos, retain, ids: wish.ids }, frames);
+            }
+        }
+        true
+    }
+
+    /// QoS 0: into the buffer of the connection, unless its reader is too slow.
+    #[inline]
+    pub(crate) fn send_at_most_once(
+        &mut self,
+        slot: u32,
+        listener: ListenerId,
+        letter: &mut Letter<'_>,
+        retain: bool,
+        ids: &[NonZeroU32],
+        frames: &mut Frames,
+    ) {
+        let Some(connection) = self.connections.get(slot) else { return };
+        let copy = Copy { version: connection.version, qos: QoS::AtMostOnce, retain, dup: false, ids };
+        let Some(frame) = frames.frame(letter, copy, self.config.share_payload_bytes) else { return };
+        if frame.len > connection.packet_max as usize {
+            return self.drop_for(listener, Drop::TooLarge);
+        }
+        if connection.outgoing.len() + frame.len > self.config.outgoing_bytes_max {
+            return self.drop_for(listener, Drop::SlowReader);
+        }
+        let Some(connection) = self.connections.open(slot, &mut self.journal) else { return };
+        frames.append(frame, None, connection.outgoing.buffer());
+        if frame.shares_payload {
+            connection.outgoing.share(letter.message().clone());
+        }
+        self.stats.publishes_sent += 1;
+    }
+
+    /// QoS 1 and 2: sent at once if the window is open, else queued; stored if the session outlives its connection.
+    pub(crate) fn owe(&mut self, id: ListenerId, letter: &mut Letter<'_>, owed: Owed<'_>, frames: &mut Frames) {
+        let config = &self.config;
+        let Some(listener) = self.listeners.get_mut(id) else { return };
+        let (durable, slot) = (listener.durable, listener.slot);
+        let Some(session) = listener.session_mut() else { return };
+        let connection = slot.and_then(|slot| self.connections.get(slot)).filter(|_| session.queue.is_open());
+        let mut frame = None;
+        if let Some(connection) = connection {
+            let copy =
+                Copy { version: connection.version, qos: owed.qos, retain: owed.retain, dup: false, ids: owed.ids };
+            let Some(made) = frames.frame(letter, copy, config.share_payload_bytes) else { return };
+            if made.len > connection.packet_max as usize {
+                return self.drop_for(id, Drop::TooLarge);
+            }
+            frame = Some(made);
+        } else if session.queue.is_over(config) {
+            return self.drop_for(id, Drop::QueueFull);
+        }
+        let sequence = session.queue.next_sequence();
+        let mut entry = Entry {
+            // In flight for a session that ends with its connection: never to be sent again.
+            message: (durable || frame.is_none()).then(|| letter.message().clone()),
+            stored: None,
+            ids: (!owed.ids.is_empty() && (durable || frame.is_none())).then(|| Box::new(owed.ids.to_vec())),
+            qos: owed.qos,
+            retain: owed.retain,
+            state: if frame.is_some() { State::Sent } else { State::Waiting },
+        };
+        if durable {
+            let body = letter.stored(&mut self.journal);
+            entry.stored = Some(body);
+            let record = QueuedRecord::Owed { body, qos: owed.qos, retain: owed.retain, ids: owed.ids.to_vec() };
+            self.journal.store(record::queued_key(session.number, sequence), Some(record.value()));
+        }
+        if self.journal.is_holding() {
+            session.queued_in = self.journal.open_batch();
+        }
+        let (Some(frame), Some(slot)) = (frame, slot) else {
+            session.queue.push(entry);
+            listener.full = listener.session().is_some_and(|session| session.queue.is_over(&self.config));
+            return;
+        };
+        session.queue.push_sent(entry);
+        let Some(connection) = self.connections.open(slot, &mut self.journal) else { return };
+        frames.append(frame, Some(sequence.packet_id()), connection.outgoing.buffer());
+        if frame.shares_payload {
+            connection.outgoing.share(letter.message().clone());
+        }
+        self.stats.publishes_sent += 1;
+    }
+
+    /// RETAIN: the value of the topic from now on; an empty one clears it [MQTT-3.3.1-5] [MQTT-3.3.1-6].
+    fn retain(&mut self, letter: &mut Letter<'_>, by: Role) {
+        let topic = letter.topic;
+        let cleared = letter.payload().is_empty();
+        let changed = if cleared { self.clear_retained(topic) } else { self.set_retained(letter.message().clone()) };
+        // A clear is news for other sites even if there was nothing here to be cleared.
+        if (changed || cleared) && by != Role::Peer && !stays_here(topic.as_str()) {
+            let message = (!cleared).then(|| letter.message().clone());
+            self.outputs.push_back(Output::Retained { topic: topic.to_buf(), message, by });
+        }
+    }
+
+    pub(crate) fn set_retained_state(&mut self, topic: Topic<'_>, message: Option<&Message>) {
+        match message.filter(|message| !message.payload().is_empty()) {
+            Some(message) => self.set_retained(message.clone()),
+            None => self.clear_retained(topic),
+        };
+    }
+
+    fn clear_retained(&mut self, topic: Topic<'_>) -> bool {
+        let was_there = self.retained.clear(topic);
+        if was_there {
+            self.journal.store(record::retained_key(topic), None);
+        }
+        was_there
+    }
+
+    fn set_retained(&mut self, message: Message) -> bool {
+        let old = self.retained.get(message.topic());
+        let count = self.retained.len() + usize::from(old.is_none());
+        let bytes = self.retained.bytes() + message.size() - old.map_or(0, Message::size);
+        if count > self.config.retained_count_max || bytes > self.config.retained_bytes_max {
+            self.stats.dropped[Drop::RetainedFull as usize] += 1;
+            return false;
+        }
+        // The state of the broker itself is said anew after each start.
+        if !message.topic().is_dollar() {
+            self.journal.store(record::retained_key(message.topic()), Some(record::message_value(&message)));
+        }
+        self.retained.set(message);
+        true
+    }
+}
+
+/// A QoS 1 or 2 copy for one session.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Owed<'a> {
+    pub(crate) qos: QoS,
+    pub(crate) retain: bool,
+    pub(crate) ids: &'a [NonZeroU32],
+}
+
+/// Whether a listener may have a message of this speaker, on a topic that may be of no concern to other sites.
+#[inline]
+fn hears(listener: &Listener, speaker: Role, stays_here: bool) -> bool {
+    may_hear(listener.role, speaker) && !(stays_here && listener.role == Role::Peer)
+}

@@ -1,0 +1,99 @@
+//! The last retained message of each topic, in the order of topics.
+use alloc::collections::BTreeSet;
+use core::borrow::Borrow;
+use core::cmp::Ordering;
+use core::ops::Bound;
+use mqtt::{Filter, Message, Topic, Wall};
+
+/// A message in the place of its topic, which is not kept twice.
+#[derive(Debug)]
+struct ByTopic(Message);
+
+impl Borrow<str> for ByTopic {
+    fn borrow(&self) -> &str {
+        self.0.topic().as_str()
+    }
+}
+
+impl PartialEq for ByTopic {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for ByTopic {}
+
+impl PartialOrd for ByTopic {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for ByTopic {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.0.topic().as_str().cmp(other.0.topic().as_str())
+    }
+}
+
+/// All retained messages.
+#[derive(Debug, Default)]
+pub(crate) struct Retained {
+    messages: BTreeSet<ByTopic>,
+    bytes: usize,
+}
+
+impl Retained {
+    pub(crate) fn len(&self) -> usize {
+        self.messages.len()
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(crate) fn get(&self, topic: Topic<'_>) -> Option<&Message> {
+        self.messages.get(topic.as_str()).map(|found| &found.0)
+    }
+
+    pub(crate) fn set(&mut self, message: Message) {
+        self.bytes += message.size();
+        if let Some(old) = self.messages.replace(ByTopic(message)) {
+            self.bytes -= old.0.size();
+        }
+    }
+
+    /// Whether there was one.
+    pub(crate) fn clear(&mut self, topic: Topic<'_>) -> bool {
+        match self.messages.take(topic.as_str()) {
+            Some(old) => {
+                self.bytes -= old.0.size();
+                true
+            }
+            None => false,
+        }
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Message> {
+        self.messages.iter().map(|found| &found.0)
+    }
+
+    /// The first message that `filter` matches after the topic `after`.
+    pub(crate) fn next(&self, filter: Filter<'_>, after: Option<&str>, now: Wall) -> Option<&Message> {
+        let pattern = filter.pattern();
+        let Some(wild) = pattern.find(['+', '#']) else {
+            let topic = Topic::parse(pattern).ok().filter(|_| after.is_none())?;
+            return self.get(topic).filter(|message| !message.is_expired(now));
+        };
+        // `a/#` matches `a` too: the slash before the wildcard is no part of what all matches begin with.
+        let prefix = pattern[..wild].strip_suffix('/').unwrap_or(&pattern[..wild]);
+        let from = match after {
+            Some(after) => Bound::Excluded(after),
+            None => Bound::Included(prefix),
+        };
+        self.messages
+            .range::<str, _>((from, Bound::Unbounded))
+            .map(|found| &found.0)
+            .take_while(|message| message.topic().as_str().starts_with(prefix))
+            .find(|message| filter.matches(message.topic()) && !message.is_expired(now))
+    }
+}

@@ -1,0 +1,400 @@
+//! The life of sessions: opened, left, resumed, ended; and the handshakes of what they are owed.
+use crate::broker::Broker;
+use crate::door::Output;
+use crate::event::{Cause, Drop, Event};
+use crate::index::ListenerId;
+use crate::letter::{Copy, Frame, Letter};
+use crate::listener::{Expiry, Kind, Listener, OwedRetained, Presence, Session};
+use crate::publish::{Insist, Owed, Speaker};
+use crate::queue::{Queue, Sequence, State, Step};
+use crate::record::{self, QueuedRecord, SessionRecord};
+use crate::role::Role;
+use crate::timer::Alarm;
+use crate::will::Will;
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::num::NonZeroU16;
+use mqtt::codec::AckKind;
+use mqtt::packet::{Ack, Connect};
+use mqtt::{Message, Now, QoS, ReasonCode, TopicBuf};
+
+/// Retained messages are sent while fewer bytes than this wait for the connection.
+const FEED_BYTES: usize = 64 * 1024;
+
+impl Broker {
+    /// The session of a client identifier, an older one if there is one and the client wants it. Says whether it was.
+    pub(crate) fn open_session(
+        &mut self,
+        now: Now,
+        slot: u32,
+        connect: &Connect<'_>,
+        client_id: &str,
+        expiry: Expiry,
+    ) -> (ListenerId, bool) {
+        let mut found = self.clients.find(client_id, &self.listeners);
+        if let Some(old) = found.filter(|_| connect.clean_start) {
+            self.remove_session(now, old);
+            found = None;
+        }
+        self.journal.begin();
+        let id = found.unwrap_or_else(|| self.new_session(client_id, connect));
+        let window = connect.properties.receive_max.map_or(NonZeroU16::MAX, |max| max);
+        let window = window.min(self.config.in_flight_max);
+        let receive_max = self.receive_max(connect.version);
+        let durable = expiry != Expiry::WithConnection;
+        let Some(listener) = self.listeners.get_mut(id) else { return (id, false) };
+        let was_durable = core::mem::replace(&mut listener.durable, durable);
+        listener.slot = Some(slot);
+        listener.dropping = false;
+        let Some(session) = listener.session_mut() else { return (id, false) };
+        session.expiry = expiry;
+        session.presence = Presence::Connected;
+        session.user = connect.user_name.map(Box::from);
+        session.will = connect.will.as_ref().map(Will::new).map(Box::new);
+        session.queue.resume(window);
+        session.inbound.resume(receive_max);
+        match (was_durable, durable) {
+            (_, true) => self.store_session(id),
+            (true, false) => self.unstore_session(id),
+            (false, false) => {}
+        }
+        (id, found.is_some())
+    }
+
+    fn new_session(&mut self, client_id: &str, connect: &Connect<'_>) -> ListenerId {
+        let number = self.next_session;
+        self.next_session += 1;
+        let session = Session {
+            number,
+            client_id: client_id.into(),
+            user: None,
+            expiry: Expiry::WithConnection,
+            presence: Presence::Connected,
+            subscriptions: Vec::new(),
+            queue: Queue::new(self.config.in_flight_max),
+            queued_in: 0,
+            inbound: self.new_inbound(connect.version),
+            will: None,
+            owed: None,
+        };
+        self.insert_session(session)
+    }
+
+    pub(crate) fn insert_session(&mut self, session: Session) -> ListenerId {
+        let id = self.listeners.insert(Listener {
+            role: Role::Client,
+            durable: session.expiry != Expiry::WithConnection,
+            full: false,
+            dropping: false,
+            slot: None,
+            kind: Kind::Session(Box::new(session)),
+        });
+        self.clients.insert(id, &self.listeners);
+        id
+    }
+
+    /// Session and will, as they are now.
+    fn store_session(&mut self, id: ListenerId) {
+        let Some(session) = self.listeners.session(id) else { return };
+        self.journal.store(record::session_key(session.number), Some(session.record().value()));
+        let will = session.will.as_ref().map(|will| record::will_value(will));
+        self.journal.store(record::will_key(session.number), will);
+    }
+
+    /// Everything of a session goes from the store; it goes on without.
+    fn unstore_session(&mut self, id: ListenerId) {
+        let Some(session) = self.listeners.session_mut(id) else { return };
+        self.journal.note(record::session_key(session.number), None);
+        self.journal.note(record::will_key(session.number), None);
+        for &key in &session.subscriptions {
+            let (pattern, share) = self.index.filter(key);
+            self.journal.note(record::subscription_key(session.number, pattern, share), None);
+        }
+        for packet_id in session.inbound.iter() {
+            self.journal.note(record::inbound_key(session.number, packet_id), None);
+        }
+        for (sequence, entry) in session.queue.iter_mut() {
+            self.journal.note(record::queued_key(session.number, sequence), None);
+            if let Some(body) = entry.stored.take() {
+                self.journal.release_body(body);
+            }
+        }
+    }
+
+    /// The connection of a session is gone.
+    pub(crate) fn leave(&mut self, now: Now, id: ListenerId, cause: Cause) {
+        let Some(listener) = self.listeners.get_mut(id) else { return };
+        listener.slot = None;
+        listener.full = false;
+        let durable = listener.durable;
+        let Some(session) = listener.session_mut() else { return };
+        session.presence = Presence::Away { since: now.wall };
+        if cause == Cause::Goodbye && session.will.take().is_some() && durable {
+            self.journal.note(record::will_key(session.number), None);
+        }
+        let event = Event::Disconnected { client_id: session.client_id.clone(), cause };
+        self.outputs.push_back(Output::Event(event));
+        if session.expiry == Expiry::WithConnection {
+            return self.remove_session(now, id);
+        }
+        self.journal.note(record::session_key(session.number), Some(session.record().value()));
+        let window = self.config.in_flight_max;
+        session.queue.resume(window);
+        let is_over = session.queue.is_over(&self.config);
+        let number = session.number;
+        if let Some(end) = session.expiry.end(now.wall) {
+            self.timers.set(now.instant + end.since(now.wall), Alarm::Expiry { listener: id, number });
+        }
+        let will_delay = session.will.as_ref().map(|will| will.delay);
+        if let Some(listener) = self.listeners.get_mut(id) {
+            listener.full = is_over;
+        }
+        // Where its messages waited for acknowledgements, they wait in the queue now.
+        self.room = true;
+        match will_delay {
+            Some(delay) if delay.is_zero() => self.publish_will(now, id),
+            Some(delay) => self.timers.set(now.instant + delay, Alarm::Will { listener: id, number }),
+            None => {}
+        }
+    }
+
+    /// The will, if there is one: an operation of its own [MQTT-3.1.2-8].
+    pub(crate) fn publish_will(&mut self, now: Now, id: ListenerId) {
+        let Some(listener) = self.listeners.get_mut(id) else { return };
+        let durable = listener.durable;
+        let Some(session) = listener.session_mut() else { return };
+        let Some(will) = session.will.take() else { return };
+        self.journal.begin();
+        if durable {
+            self.journal.note(record::will_key(session.number), None);
+        }
+        let message = will.message(now.wall);
+        let mut letter = Letter::from_message(&message, now.wall);
+        self.accept(now, Speaker { role: Role::Client, listener: Some(id) }, &mut letter, Insist::Yes);
+    }
+
+    /// The end of a session: its will [MQTT-3.1.2-8], its subscriptions, what it was owed.
+    pub(crate) fn remove_session(&mut self, now: Now, id: ListenerId) {
+        self.publish_will(now, id);
+        self.journal.begin();
+        let Some(listener) = self.listeners.get(id) else { return };
+        let (durable, owed) = (listener.durable, listener.session().map_or(0, |session| session.queue.iter().count()));
+        if durable {
+            self.unstore_session(id);
+            self.stats.dropped[Drop::SessionEnded as usize] += owed as u64;
+        }
+        self.remove_subscriptions(id);
+        self.clients.remove(id, &self.listeners);
+        self.room |= self.listeners.remove(id).is_some_and(|listener| listener.full);
+    }
+
+    /// PUBACK: the end of a QoS 1 message [MQTT-4.3.2-3]. An unknown identifier means nothing to anybody.
+    pub(crate) fn puback(&mut self, now: Now, id: ListenerId, ack: &Ack<'_>) {
+        let Some(session) = self.listeners.session(id) else { return };
+        if let Some(at) = session.queue.find(ack.packet_id)
+            && session.queue.state(at) == Some((State::Sent, QoS::AtLeastOnce))
+        {
+            self.finish(id, at);
+            self.pump(now, id);
+        }
+    }
+
+    /// PUBREC: the receiver has the message, or will not have it [MQTT-4.3.3-4].
+    pub(crate) fn pubrec(&mut self, now: Now, slot: u32, id: ListenerId, ack: &Ack<'_>) {
+        let Some(listener) = self.listeners.get_mut(id) else { return };
+        let durable = listener.durable;
+        let Some(session) = listener.session_mut() else { return };
+        let at = session.queue.find(ack.packet_id);
+        match at.and_then(|at| Some((at, session.queue.state(at)?))) {
+            Some((at, (State::Sent, QoS::ExactlyOnce))) if ack.reason.is_error() => {
+                self.finish(id, at);
+                return self.pump(now, id);
+            }
+            Some((at, (State::Sent, QoS::ExactlyOnce))) => {
+                let body = session.queue.release(at);
+                if durable {
+                    let key = record::queued_key(session.number, session.queue.sequence(at));
+                    // PUBREL must not be out while the store would still send PUBLISH.
+                    self.journal.store(key, Some(QueuedRecord::Released.value()));
+                }
+                body.flatten().into_iter().for_each(|body| self.journal.release_body(body));
+                self.acknowledge(slot, AckKind::PubRel, ack.packet_id, ReasonCode::Success);
+            }
+            Some((_, (State::Released, _))) => {
+                self.acknowledge(slot, AckKind::PubRel, ack.packet_id, ReasonCode::Success);
+            }
+            Some(_) | None if ack.reason.is_error() => {}
+            Some(_) | None => {
+                self.acknowledge(slot, AckKind::PubRel, ack.packet_id, ReasonCode::PacketIdentifierNotFound);
+            }
+        }
+    }
+
+    /// PUBCOMP: the end of a QoS 2 message.
+    pub(crate) fn pubcomp(&mut self, now: Now, id: ListenerId, ack: &Ack<'_>) {
+        let Some(session) = self.listeners.session(id) else { return };
+        if let Some(at) = session.queue.find(ack.packet_id)
+            && matches!(session.queue.state(at), Some((State::Released, _)))
+        {
+            self.finish(id, at);
+            self.pump(now, id);
+        }
+    }
+
+    /// PUBREL: the identifier is free again [MQTT-4.3.3-11].
+    pub(crate) fn pubrel(&mut self, slot: u32, id: ListenerId, ack: &Ack<'_>) {
+        let Some(listener) = self.listeners.get_mut(id) else { return };
+        let durable = listener.durable;
+        let Some(session) = listener.session_mut() else { return };
+        let known = session.inbound.release(ack.packet_id);
+        if known && durable {
+            // PUBCOMP must not be out while the store would still take a new message for a repetition.
+            self.journal.store(record::inbound_key(session.number, ack.packet_id), None);
+        }
+        let reason = if known { ReasonCode::Success } else { ReasonCode::PacketIdentifierNotFound };
+        self.acknowledge(slot, AckKind::PubComp, ack.packet_id, reason);
+    }
+
+    /// A message of a queue is over. Losing that with a crash costs a repetition of what the client knows.
+    fn finish(&mut self, id: ListenerId, at: usize) {
+        let Some(listener) = self.listeners.get_mut(id) else { return };
+        let durable = listener.durable;
+        let Some(session) = listener.session_mut() else { return };
+        if durable {
+            self.journal.note(record::queued_key(session.number, session.queue.sequence(at)), None);
+        }
+        if let Some(body) = session.queue.finish(at) {
+            self.journal.release_body(body);
+        }
+    }
+
+    /// Sends what the window allows, then retained messages still owed.
+    pub(crate) fn pump(&mut self, now: Now, id: ListenerId) {
+        let Some(listener) = self.listeners.get_mut(id) else { return };
+        let Some(slot) = listener.slot else { return };
+        if let Some(session) = listener.session_mut() {
+            self.journal.hold_after(session.queued_in);
+        }
+        while let Some(session) = self.listeners.session_mut(id) {
+            match session.queue.step() {
+                Some(Step::Publish { at, sequence, dup }) => self.send_owed(now, slot, id, (at, sequence, dup)),
+                Some(Step::Release(packet_id)) => {
+                    self.acknowledge(slot, AckKind::PubRel, packet_id, ReasonCode::Success);
+                }
+                None => break,
+            }
+        }
+        if let Some(listener) = self.listeners.get_mut(id)
+            && let Some(session) = listener.session_mut()
+        {
+            let eased = session.queue.has_eased(&self.config);
+            session.queue.shrink();
+            self.room |= listener.full && eased;
+            listener.full &= !eased;
+            listener.dropping &= !eased;
+        }
+        self.feed(now, id);
+    }
+
+    /// A message that waited in a queue, or is to be sent again.
+    fn send_owed(&mut self, now: Now, slot: u32, id: ListenerId, (at, sequence, dup): (usize, Sequence, bool)) {
+        let Some(session) = self.listeners.session(id) else { return };
+        let Some(entry) = session.queue.get(at) else { return };
+        let Some(message) = entry.message.clone() else { return };
+        let (qos, retain) = (entry.qos, entry.retain);
+        let ids = entry.ids.clone();
+        let letter = Letter::from_message(&message, now.wall);
+        if letter.is_expired() {
+            return self.lose(id, at, Drop::Expired);
+        }
+        let Some(connection) = self.connections.get(slot) else { return };
+        let ids = ids.as_deref().map_or(&[][..], |ids| &ids[..]);
+        let copy = Copy { version: connection.version, qos, retain, dup, ids };
+        let mut frames = core::mem::take(&mut self.frames);
+        frames.clear();
+        let frame = frames.frame(&letter, copy, self.config.share_payload_bytes);
+        let fits = |frame: &Frame| frame.len <= connection.packet_max as usize;
+        match frame.filter(fits) {
+            Some(frame) => {
+                if let Some(connection) = self.connections.open(slot, &mut self.journal) {
+                    frames.append(frame, Some(sequence.packet_id()), connection.outgoing.buffer());
+                    if frame.shares_payload {
+                        connection.outgoing.share(message);
+                    }
+                    self.stats.publishes_sent += 1;
+                }
+                self.forget_if_sent_once(id, at);
+            }
+            None => self.lose(id, at, Drop::TooLarge),
+        }
+        self.frames = frames;
+    }
+
+    /// In flight for a session that ends with its connection, a message is never sent again.
+    fn forget_if_sent_once(&mut self, id: ListenerId, at: usize) {
+        let Some(listener) = self.listeners.get_mut(id) else { return };
+        let durable = listener.durable;
+        if let Some(session) = listener.session_mut().filter(|_| !durable) {
+            session.queue.forget_message(at);
+        }
+    }
+
+    fn lose(&mut self, id: ListenerId, at: usize, drop: Drop) {
+        self.finish(id, at);
+        self.drop_for(id, drop);
+    }
+
+    /// Sends retained messages that new subscriptions brought, a bounded slice at a time.
+    pub(crate) fn feed(&mut self, now: Now, id: ListenerId) {
+        while let Some((slot, message, owed)) = self.next_retained(now, id) {
+            self.journal.begin();
+            let mut letter = Letter::from_message(&message, now.wall);
+            let qos = owed.options.qos.min(message.qos());
+            let ids = owed.id.as_slice();
+            let mut frames = core::mem::take(&mut self.frames);
+            frames.clear();
+            if qos == QoS::AtMostOnce {
+                self.send_at_most_once(slot, id, &mut letter, true, ids, &mut frames);
+            } else {
+                self.owe(id, &mut letter, Owed { qos, retain: true, ids }, &mut frames);
+            }
+            self.frames = frames;
+        }
+    }
+
+    /// The next retained message that can be sent now.
+    fn next_retained(&mut self, now: Now, id: ListenerId) -> Option<(u32, Message, OwedRetained)> {
+        let listener = self.listeners.get_mut(id)?;
+        let slot = listener.slot?;
+        let session = listener.session_mut()?;
+        let owed = session.owed.as_mut()?;
+        while let Some(front) = owed.front_mut() {
+            let after = front.after.as_ref().map(TopicBuf::as_str);
+            let Some(message) = self.retained.next(front.filter.borrow(), after, now.wall) else {
+                owed.pop_front();
+                continue;
+            };
+            let needs_window = front.options.qos.min(message.qos()) > QoS::AtMostOnce;
+            if self.connections.get(slot)?.outgoing.len() >= FEED_BYTES || (needs_window && !session.queue.is_open()) {
+                return None;
+            }
+            let message = message.clone();
+            front.after = Some(message.topic().to_buf());
+            return Some((slot, message, front.clone()));
+        }
+        session.owed = None;
+        None
+    }
+}
+
+impl Session {
+    pub(crate) fn record(&self) -> SessionRecord {
+        SessionRecord {
+            expiry: self.expiry,
+            presence: self.presence,
+            sent: self.queue.sent_before(),
+            user: self.user.clone(),
+            client_id: self.client_id.clone(),
+        }
+    }
+}

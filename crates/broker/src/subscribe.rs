@@ -1,0 +1,172 @@
+//! SUBSCRIBE and UNSUBSCRIBE, and the same for participants.
+use crate::broker::Broker;
+use crate::door::{AttachId, Delivery, Output};
+use crate::index::{ListenerId, Member, SubscriptionKey};
+use crate::listener::OwedRetained;
+use crate::record::{self, SubscriptionRecord};
+use alloc::vec::Vec;
+use core::num::NonZeroU32;
+use mqtt::packet::{Packet, Requested, RetainHandling, SubAck, Subscribe, SubscribeOptions, UnsubAck, Unsubscribe};
+use mqtt::property::AckProperties;
+use mqtt::{Filter, Now, ReasonCode, TopicBuf, Version};
+
+impl Broker {
+    /// SUBSCRIBE: all of it is stored, then acknowledged, then retained messages follow.
+    pub(crate) fn subscribe(&mut self, now: Now, slot: u32, listener: ListenerId, subscribe: &Subscribe<'_>) {
+        let id = subscribe.properties.subscription_id;
+        let mut codes = Vec::new();
+        let mut owed = Vec::new();
+        for requested in subscribe.filters {
+            codes.push(match self.grant(listener, &requested, id) {
+                Ok(is_new) => {
+                    let Ok(filter) = requested.filter else { continue };
+                    if sends_retained(filter, requested.options, is_new) {
+                        owed.push(OwedRetained {
+                            filter: filter.to_buf(),
+                            options: requested.options,
+                            id,
+                            after: None,
+                        });
+                    }
+                    requested.options.qos as u8
+                }
+                Err(reason) => self.refusal_code(slot, reason),
+            });
+        }
+        let properties = AckProperties::default();
+        self.answer(slot, &Packet::SubAck(SubAck { packet_id: subscribe.packet_id, properties, codes: &codes }));
+        if let Some(session) = self.listeners.session_mut(listener).filter(|_| !owed.is_empty()) {
+            session.owed.get_or_insert_default().extend(owed);
+            self.feed(now, listener);
+        }
+    }
+
+    /// One filter of a SUBSCRIBE. Says whether the subscription is a new one.
+    fn grant(
+        &mut self,
+        listener: ListenerId,
+        requested: &Requested<'_>,
+        id: Option<NonZeroU32>,
+    ) -> Result<bool, ReasonCode> {
+        let filter = requested.filter.map_err(|_| ReasonCode::TopicFilterInvalid)?;
+        if filter.levels().count() > self.config.topic_levels_max {
+            return Err(ReasonCode::TopicFilterInvalid);
+        }
+        let session = self.listeners.session(listener).ok_or(ReasonCode::UnspecifiedError)?;
+        if session.subscriptions.len() >= self.config.subscriptions_max
+            && self.index.find(filter).and_then(|key| self.index.member(key, listener)).is_none()
+        {
+            return Err(ReasonCode::QuotaExceeded);
+        }
+        let member = Member { listener, id, options: requested.options };
+        let is_new = self.add_subscription(filter, member);
+        let Some(entry) = self.listeners.get(listener).filter(|listener| listener.durable) else { return Ok(is_new) };
+        if let Some(session) = entry.session() {
+            let key = record::subscription_key(session.number, filter.pattern(), filter.share());
+            let value = SubscriptionRecord { options: requested.options, id }.value();
+            self.journal.store(key, Some(value));
+        }
+        Ok(is_new)
+    }
+
+    fn refusal_code(&self, slot: u32, reason: ReasonCode) -> u8 {
+        match self.connections.get(slot).map(|connection| connection.version) {
+            Some(Version::V5) => reason as u8,
+            // 3.1 and 3.1.1 have one code for every failure.
+            Some(Version::V3_1 | Version::V3_1_1) | None => ReasonCode::UnspecifiedError as u8,
+        }
+    }
+
+    /// UNSUBSCRIBE.
+    pub(crate) fn unsubscribe(&mut self, slot: u32, listener: ListenerId, unsubscribe: &Unsubscribe<'_>) {
+        let mut codes = Vec::new();
+        for filter in unsubscribe.filters {
+            let existed = filter.is_ok_and(|filter| self.take_subscription(listener, filter));
+            let reason = if existed { ReasonCode::Success } else { ReasonCode::NoSubscriptionExisted };
+            codes.push(reason as u8);
+        }
+        let properties = AckProperties::default();
+        self.answer(slot, &Packet::UnsubAck(UnsubAck { packet_id: unsubscribe.packet_id, properties, codes: &codes }));
+    }
+
+    /// A participant wants messages; retained ones come at once.
+    pub(crate) fn subscribe_participant(
+        &mut self,
+        now: Now,
+        id: AttachId,
+        filter: Filter<'_>,
+        options: SubscribeOptions,
+    ) {
+        let Some(&listener) = self.participants.get(&id) else { return };
+        let is_new = self.add_subscription(filter, Member { listener, id: None, options });
+        if !sends_retained(filter, options, is_new) {
+            return;
+        }
+        let mut after: Option<TopicBuf> = None;
+        while let Some(message) = self.retained.next(filter, after.as_ref().map(TopicBuf::as_str), now.wall).cloned() {
+            after = Some(message.topic().to_buf());
+            let qos = options.qos.min(message.qos());
+            self.hand_over(Delivery { to: id, message, qos, retain: true });
+        }
+    }
+
+    /// A participant wants them no longer.
+    pub(crate) fn unsubscribe_participant(&mut self, id: AttachId, filter: Filter<'_>) {
+        if let Some(&listener) = self.participants.get(&id) {
+            self.take_subscription(listener, filter);
+        }
+    }
+
+    /// Says whether the subscription is a new one.
+    pub(crate) fn add_subscription(&mut self, filter: Filter<'_>, member: Member) -> bool {
+        let Some(listener) = self.listeners.get_mut(member.listener) else { return false };
+        let added = self.index.insert(filter, member, listener.counts());
+        if added.is_new {
+            listener.subscriptions().push(added.key);
+        }
+        if let Some(filter) = added.began {
+            self.outputs.push_back(Output::Interest { filter, wanted: true });
+        }
+        added.is_new
+    }
+
+    /// Says whether there was one.
+    fn take_subscription(&mut self, id: ListenerId, filter: Filter<'_>) -> bool {
+        let Some(key) = self.index.find(filter).filter(|&key| self.index.member(key, id).is_some()) else {
+            return false;
+        };
+        let Some(listener) = self.listeners.get_mut(id) else { return false };
+        listener.subscriptions().retain(|&other| other != key);
+        if let Some(session) = listener.session().filter(|_| listener.durable) {
+            let key = record::subscription_key(session.number, filter.pattern(), filter.share());
+            self.journal.store(key, None);
+        }
+        self.remove_subscription(id, key);
+        true
+    }
+
+    /// All subscriptions of a listener go; their records are the caller's.
+    pub(crate) fn remove_subscriptions(&mut self, id: ListenerId) {
+        let Some(listener) = self.listeners.get_mut(id) else { return };
+        for key in core::mem::take(listener.subscriptions()) {
+            self.remove_subscription(id, key);
+        }
+    }
+
+    fn remove_subscription(&mut self, id: ListenerId, key: SubscriptionKey) {
+        let Some(counts) = self.listeners.get(id).map(|listener| listener.counts()) else { return };
+        if let Some(filter) = self.index.remove(key, id, counts) {
+            self.outputs.push_back(Output::Interest { filter, wanted: false });
+        }
+    }
+}
+
+/// Whether a subscription brings retained messages [MQTT-3.3.1-9] [MQTT-3.3.1-10] [MQTT-3.3.1-11].
+fn sends_retained(filter: Filter<'_>, options: SubscribeOptions, is_new: bool) -> bool {
+    filter.share().is_none()
+        && match options.retain_handling {
+            RetainHandling::Always => true,
+            RetainHandling::IfNew => is_new,
+            RetainHandling::Never => false,
+        }
+}

@@ -1,0 +1,203 @@
+//! Filters with wildcards by their levels. Filters without wildcards never come here.
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::hash::{BuildHasher, Hasher};
+use foldhash::fast::FixedState;
+use hashbrown::HashTable;
+
+const NONE: u32 = u32::MAX;
+const ROOT: u32 = 0;
+
+/// A trie of levels. What a filter leads to is a number of the caller's.
+#[derive(Debug)]
+pub(crate) struct Trie {
+    nodes: Vec<Node>,
+    free: Vec<u32>,
+    /// All children but those by `+`, found by parent and level: one table instead of one in each node.
+    children: HashTable<u32>,
+    state: FixedState,
+    len: usize,
+}
+
+#[derive(Debug)]
+struct Node {
+    level: Box<str>,
+    hash: u64,
+    parent: u32,
+    /// Children in the table.
+    named: u32,
+    plus: u32,
+    /// The filter that ends here.
+    here: u32,
+    /// The filter that ends with `#` below here.
+    below: u32,
+}
+
+impl Node {
+    fn new(parent: u32, level: &str, hash: u64) -> Self {
+        Self { level: level.into(), hash, parent, named: 0, plus: NONE, here: NONE, below: NONE }
+    }
+
+    fn is_unused(&self) -> bool {
+        self.named == 0 && self.plus == NONE && self.here == NONE && self.below == NONE
+    }
+}
+
+impl Trie {
+    pub(crate) fn new(state: FixedState) -> Self {
+        let nodes = alloc::vec![Node::new(NONE, "", 0)];
+        Self { nodes, free: Vec::new(), children: HashTable::new(), state, len: 0 }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// `pattern` leads to `leaf` from now on.
+    pub(crate) fn insert(&mut self, pattern: &str, leaf: u32) {
+        let mut node = ROOT;
+        for level in pattern.split('/') {
+            if level == "#" {
+                self.nodes[node as usize].below = leaf;
+                self.len += 1;
+                return;
+            }
+            node = self.child(node, level).unwrap_or_else(|| self.grow(node, level));
+        }
+        self.nodes[node as usize].here = leaf;
+        self.len += 1;
+    }
+
+    /// `pattern`, which was inserted, leads nowhere from now on.
+    pub(crate) fn remove(&mut self, pattern: &str) {
+        let mut node = ROOT;
+        let mut ends_below = false;
+        for level in pattern.split('/') {
+            if level == "#" {
+                ends_below = true;
+                break;
+            }
+            let Some(child) = self.child(node, level) else { return };
+            node = child;
+        }
+        let entry = &mut self.nodes[node as usize];
+        let end = if ends_below { &mut entry.below } else { &mut entry.here };
+        if core::mem::replace(end, NONE) != NONE {
+            self.len -= 1;
+        }
+        self.prune(node);
+    }
+
+    /// Calls `found` with what every filter that matches `topic` leads to.
+    pub(crate) fn matches(&self, topic: &str, found: &mut impl FnMut(u32)) {
+        let (level, rest) = split(topic);
+        let root = &self.nodes[ROOT as usize];
+        // Wildcards in the first level do not match `$…` [MQTT-4.7.2-1].
+        if topic.starts_with('$') {
+            if let Some(child) = self.named_child(ROOT, root, level) {
+                self.descend(child, rest, found);
+            }
+            return;
+        }
+        self.descend(ROOT, Some(topic), found);
+    }
+
+    /// As deep as the deepest filter, which the broker limits.
+    fn descend(&self, at: u32, rest: Option<&str>, found: &mut impl FnMut(u32)) {
+        let node = &self.nodes[at as usize];
+        if node.below != NONE {
+            found(node.below);
+        }
+        let Some(rest) = rest else {
+            if node.here != NONE {
+                found(node.here);
+            }
+            return;
+        };
+        let (level, rest) = split(rest);
+        if node.plus != NONE {
+            self.descend(node.plus, rest, found);
+        }
+        if let Some(child) = self.named_child(at, node, level) {
+            self.descend(child, rest, found);
+        }
+    }
+
+    fn child(&self, parent: u32, level: &str) -> Option<u32> {
+        let node = &self.nodes[parent as usize];
+        if level == "+" {
+            return Some(node.plus).filter(|&plus| plus != NONE);
+        }
+        self.named_child(parent, node, level)
+    }
+
+    fn named_child(&self, parent: u32, node: &Node, level: &str) -> Option<u32> {
+        if node.named == 0 {
+            return None;
+        }
+        let hash = self.hash(parent, level);
+        self.children
+            .find(hash, |&child| {
+                let child = &self.nodes[child as usize];
+                child.parent == parent && *child.level == *level
+            })
+            .copied()
+    }
+
+    fn grow(&mut self, parent: u32, level: &str) -> u32 {
+        let hash = self.hash(parent, level);
+        let node = Node::new(parent, level, hash);
+        let at = match self.free.pop() {
+            Some(at) => {
+                self.nodes[at as usize] = node;
+                at
+            }
+            None => {
+                self.nodes.push(node);
+                (self.nodes.len() - 1) as u32
+            }
+        };
+        if level == "+" {
+            self.nodes[parent as usize].plus = at;
+        } else {
+            self.nodes[parent as usize].named += 1;
+            let nodes = &self.nodes;
+            self.children.insert_unique(hash, at, |&child| nodes[child as usize].hash);
+        }
+        at
+    }
+
+    /// Takes away nodes that lead nowhere, from `at` upwards.
+    fn prune(&mut self, mut at: u32) {
+        while at != ROOT && self.nodes[at as usize].is_unused() {
+            let (parent, hash) = (self.nodes[at as usize].parent, self.nodes[at as usize].hash);
+            let above = &mut self.nodes[parent as usize];
+            if above.plus == at {
+                above.plus = NONE;
+            } else {
+                above.named -= 1;
+                if let Ok(entry) = self.children.find_entry(hash, |&child| child == at) {
+                    entry.remove();
+                }
+            }
+            self.nodes[at as usize].level = Box::default();
+            self.free.push(at);
+            at = parent;
+        }
+    }
+
+    fn hash(&self, parent: u32, level: &str) -> u64 {
+        let mut hasher = self.state.build_hasher();
+        hasher.write_u32(parent);
+        hasher.write(level.as_bytes());
+        hasher.finish()
+    }
+}
+
+/// The first level, and what comes after its slash.
+fn split(topic: &str) -> (&str, Option<&str>) {
+    match topic.split_once('/') {
+        Some((level, rest)) => (level, Some(rest)),
+        None => (topic, None),
+    }
+}
