@@ -147,10 +147,6 @@ impl Peer {
         peer
     }
 
-    pub(crate) fn key(&self) -> PeerKey {
-        self.key
-    }
-
     pub(crate) fn virtual_address(&self) -> SocketAddr {
         self.virtual_address
     }

@@ -56,13 +56,17 @@ impl Site {
         let mut quic = EndpointConfig::new(Arc::new(reset_key));
         // Greasing would clear the bit by which QUIC is told from STUN and TURN (RFC 9443).
         quic.grease_quic_bit(false).rng_seed(Some(quic_seed));
+        let identity = Identity::new(&config.key_seed, token_key)?;
+        let transport = transport();
+        // Only decides that handshakes are looked at; each is accepted with the configuration of its own peer.
+        let nobody = identity.server(identity.key, transport.clone())?;
         Ok(Self {
-            identity: Identity::new(&config.key_seed, token_key)?,
+            identity,
             config,
             now,
             instance: rng.next_u32(),
-            transport: transport(),
-            quic: quinn_proto::Endpoint::new(Arc::new(quic), None, true, None),
+            transport,
+            quic: quinn_proto::Endpoint::new(Arc::new(quic), Some(Arc::new(nobody)), true, None),
             handles: BTreeMap::new(),
             routes: BTreeMap::new(),
             hosts: Vec::new(),
