@@ -47,7 +47,8 @@ mod tests {
 
     #[test]
     fn the_most_specific_variable_wins() {
-        let rows: [(&[(&str, &str)], Option<&str>); 5] = [
+        type Variables<'a> = &'a [(&'a str, &'a str)];
+        let rows: [(Variables<'_>, Option<&str>); 5] = [
             (&[], None),
             (&[("HOME", "/home/a")], Some("/home/a/.local/state/midge")),
             (&[("HOME", "/home/a"), ("XDG_STATE_HOME", "/s")], Some("/s/midge")),

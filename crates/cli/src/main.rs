@@ -16,6 +16,7 @@ mod join;
 mod peers;
 mod publish;
 mod run;
+mod signals;
 mod status;
 mod subscribe;
 
@@ -68,7 +69,7 @@ fn main() -> ExitCode {
         Some(Verb::Join(args)) => join::run(args),
         Some(Verb::Status(args)) => status::run(args),
         Some(Verb::Peers(args)) => peers::run(args),
-        Some(Verb::Pub(args)) => publish::run(args),
+        Some(Verb::Pub(args)) => publish::run(&args),
         Some(Verb::Sub(args)) => subscribe::run(args),
         Some(Verb::Check(args)) => check::run(args),
     };

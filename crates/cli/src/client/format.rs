@@ -360,7 +360,9 @@ mod tests {
         };
         let at = "2026-11-21T04:10:46.445872589+01:00[+01:00]".parse().unwrap();
         let mut out = Vec::new();
-        match Format::parse(format).unwrap().print(&Printed { topic, publish: &publish, at: &at, pretty: false }, &mut out)
+        match Format::parse(format)
+            .unwrap()
+            .print(&Printed { topic, publish: &publish, at: &at, pretty: false }, &mut out)
         {
             Ok(()) => String::from_utf8_lossy(&out).into_owned(),
             Err(NotJson) => "not JSON".into(),
@@ -372,7 +374,10 @@ mod tests {
     fn each_letter_prints_what_mosquitto_sub_prints() {
         let rows = [
             ("%t|%p|%x|%X|%q|%r|%l|%m", "f/topic|hi\n|68690a|68690A|1|1|3|42"),
-            ("[%10t][%-10t][%010t][%3.3t][%-20.4t][%.2t]", "[   f/topic][f/topic   ][   f/topic][f/t][f/to                ][f/]"),
+            (
+                "[%10t][%-10t][%010t][%3.3t][%-20.4t][%.2t]",
+                "[   f/topic][f/topic   ][   f/topic][f/t][f/to                ][f/]",
+            ),
             ("[%5l][%-5l][%05l][%-05l][%5q][%5r]", "[    3][3    ][00003][3    ][1][1]"),
             ("[%10p][%.2p]", "[hi\n][hi\n]"),
             ("[%A][%C][%D][%E][%F][%P][%R][%S]", "[][text/plain][co\"r][100][1][a:b c:d][r/t][7]"),

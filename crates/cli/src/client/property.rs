@@ -183,6 +183,11 @@ impl Bag {
         SubscribeProperties { user: self.user.view(), ..SubscribeProperties::default() }
     }
 
+    /// User properties, to be kept.
+    pub(crate) fn user_list(&self) -> &UserPropertyList {
+        &self.user
+    }
+
     /// For UNSUBSCRIBE.
     pub(crate) fn user(&self) -> UserProperties<'_> {
         self.user.view()

@@ -20,9 +20,10 @@ impl BrokerUrl {
             Some(("mqtts", _)) => return Err("not built yet: TLS, which mqtts:// asks for".into()),
             _ => return Err("the URL begins with mqtt://".into()),
         };
-        let (authority, topic) = rest.split_once('/').filter(|(_, topic)| !topic.is_empty()).ok_or(
-            "the topic is missing: write mqtt://HOST/TOPIC",
-        )?;
+        let (authority, topic) = rest
+            .split_once('/')
+            .filter(|(_, topic)| !topic.is_empty())
+            .ok_or("the topic is missing: write mqtt://HOST/TOPIC")?;
         let (credentials, address) = match authority.rsplit_once('@') {
             Some((credentials, address)) => (Some(credentials), address),
             None => (None, authority),
@@ -83,23 +84,25 @@ fn decode(text: &str) -> Result<String, String> {
 mod tests {
     use super::*;
 
-    fn parts(url: &str) -> Result<(String, u16, Option<String>, Option<String>, String), String> {
-        BrokerUrl::parse(url).map(|url| (url.host, url.port, url.username, url.password, url.topic))
-    }
-
     #[test]
     fn each_part_may_be_left_out_but_host_and_topic() {
-        let some = |text: &str| Some(text.to_owned());
-        let rows = [
-            ("mqtt://h/t", ("h", 1883, None, None, "t")),
-            ("mqtt://h:99/a/b", ("h", 99, None, None, "a/b")),
-            ("mqtt://u@h/t", ("h", 1883, some("u"), None, "t")),
-            ("mqtt://u:p%40%3a%25@h:1/t", ("h", 1, some("u"), some("p@:%"), "t")),
-            ("mqtt://[::1]:8/t", ("::1", 8, None, None, "t")),
-            ("mqtt://[::1]/t", ("::1", 1883, None, None, "t")),
+        let rows: [(&str, &str, u16, Option<&str>, Option<&str>, &str); 6] = [
+            ("mqtt://h/t", "h", 1883, None, None, "t"),
+            ("mqtt://h:99/a/b", "h", 99, None, None, "a/b"),
+            ("mqtt://u@h/t", "h", 1883, Some("u"), None, "t"),
+            ("mqtt://u:p%40%3a%25@h:1/t", "h", 1, Some("u"), Some("p@:%"), "t"),
+            ("mqtt://[::1]:8/t", "::1", 8, None, None, "t"),
+            ("mqtt://[::1]/t", "::1", 1883, None, None, "t"),
         ];
-        for (url, (host, port, user, password, topic)) in rows {
-            assert_eq!(parts(url), Ok((host.into(), port, user, password, topic.into())), "{url}");
+        for (url, host, port, username, password, topic) in rows {
+            let expected = BrokerUrl {
+                host: host.into(),
+                port,
+                username: username.map(String::from),
+                password: password.map(String::from),
+                topic: topic.into(),
+            };
+            assert_eq!(BrokerUrl::parse(url), Ok(expected), "{url}");
         }
     }
 
