@@ -169,6 +169,13 @@ impl Load {
     }
 }
 
+/// A large message under way on a stream of its own, and the later ones of its topic.
+#[derive(Debug)]
+struct Detour {
+    index: u64,
+    waiting: VecDeque<u64>,
+}
+
 /// A ring of slots. A slot's index never changes; `first` is the index of the oldest.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
@@ -179,7 +186,7 @@ pub(crate) struct Outbox {
     /// Slots before the cursor that may be sent after all: they waited for a large message of their topic.
     released: VecDeque<u64>,
     /// Topics with a large message on a stream of its own: later messages wait here.
-    detours: BTreeMap<TopicBuf, VecDeque<u64>>,
+    detours: BTreeMap<TopicBuf, Detour>,
     owed: Load,
     fleeting: Load,
     states: Load,
@@ -244,25 +251,30 @@ impl Outbox {
             return false;
         }
         match self.detours.get_mut(&topic.to_buf()) {
-            Some(waiting) => {
-                waiting.push_back(index);
+            Some(detour) => {
+                detour.waiting.push_back(index);
                 true
             }
             None => false,
         }
     }
 
-    pub(crate) fn begin_detour(&mut self, topic: Topic<'_>) {
-        self.detours.entry(topic.to_buf()).or_default();
+    /// The message at `index` travels on a stream of its own.
+    pub(crate) fn begin_detour(&mut self, topic: Topic<'_>, index: u64) {
+        self.detours.insert(topic.to_buf(), Detour { index, waiting: VecDeque::new() });
     }
 
-    /// What waited goes on, before all that was never looked at.
-    pub(crate) fn end_detour(&mut self, topic: Topic<'_>) {
+    /// The message at `index` has arrived: if it was on a detour, what waited for it goes on, before all that was
+    /// never looked at.
+    pub(crate) fn end_detour(&mut self, topic: Topic<'_>, index: u64) {
         if self.detours.is_empty() {
             return;
         }
-        if let Some(waiting) = self.detours.remove(&topic.to_buf()) {
-            self.released.extend(waiting);
+        let topic = topic.to_buf();
+        if self.detours.get(&topic).is_some_and(|detour| detour.index == index)
+            && let Some(detour) = self.detours.remove(&topic)
+        {
+            self.released.extend(detour.waiting);
         }
     }
 

@@ -421,7 +421,7 @@ impl Peer {
                 Some(Cargo::State(_) | Cargo::Done(_)) | None => None,
             };
             if let Some(body) = body.and_then(|body| home.bodies.body(body)) {
-                self.outbox.end_detour(body.message.topic());
+                self.outbox.end_detour(body.message.topic(), index);
                 self.acknowledged += 1;
             }
             self.settle(home, index);

@@ -251,7 +251,7 @@ impl Peer {
         let record = message_record(body, lane, home.epoch, self.outbox.previous(index, body.id), now);
         if body.message.size() > FRAME_BYTES {
             bundler.own(body.message.size(), |out| record.encode(out));
-            self.outbox.begin_detour(topic);
+            self.outbox.begin_detour(topic, index);
         } else {
             record.encode(bundler.main());
         }
