@@ -4,8 +4,8 @@ use crate::keys::PairKeys;
 use crate::member::{Link, Member, Order, Route, Standing};
 use crate::pace::BREATH;
 use crate::rendezvous::Rendezvous;
-use crate::seal::{Opened, Refused, SealedLetter, open};
-use crate::wire::{Announce, Letter, Session};
+use crate::seal::{Opened, Refused, SealedLetter, SignedAnnounce, open};
+use crate::wire::{Letter, Session};
 use crate::{Event, Fingerprint, Instant, Output, PeerKey, PlaceId};
 
 impl Rendezvous {
@@ -77,31 +77,43 @@ impl Rendezvous {
     }
 
     /// An announcement is a reason to look, never to believe: it may be a replay.
-    fn announced(&mut self, now: Instant, announce: &Announce, route: Option<Route>) {
+    fn announced(&mut self, now: Instant, signed: &SignedAnnounce, route: Option<Route>) {
+        let announce = &signed.announce;
         let peer = announce.sender;
         if peer == self.site.public {
             self.counters.own += 1;
             return;
+        }
+        if let Some(member) = self.members.get(&peer) {
+            if member.standing == Standing::Paused {
+                return self.counters.paused += 1;
+            }
+            match member.order_of_announce(announce) {
+                Order::New => {}
+                Order::Replayed => return self.counters.replayed += 1,
+                Order::EndedSession => return self.counters.ended_session += 1,
+            }
+            if member.is_up() && member.session == Some(announce.session) {
+                return self.counters.announcements += 1;
+            }
+        }
+        if !signed.is_genuine() {
+            return self.counters.malformed += 1;
         }
         let caller = Standing::Caller { since: now };
         if !self.members.contains_key(&peer) && !self.admit(peer, announce.name.clone(), caller) {
             return;
         }
         let Some(member) = self.members.get_mut(&peer) else { return };
-        match member.standing {
-            Standing::Paused => return self.counters.paused += 1,
-            Standing::Caller { .. } => member.standing = caller,
-            Standing::Member => {}
+        if let Standing::Caller { .. } = member.standing {
+            member.standing = caller;
         }
-        match member.note_announce(announce) {
-            Order::New => self.counters.announcements += 1,
-            Order::Replayed => return self.counters.replayed += 1,
-            Order::EndedSession => return self.counters.ended_session += 1,
-        }
+        member.note_announce(announce);
+        self.counters.announcements += 1;
         if member.session != Some(announce.session) {
             self.counters.unproven += 1;
             self.answer(now, peer, announce.session, route);
-        } else if !member.is_up() && member.is_unsettled() {
+        } else if member.is_unsettled() {
             // It is there and looks for somebody: what it lacks of ours is worth another round.
             member.tries = 0;
             let earliest = member.sent_at.map_or(now, |at| now.max(at + BREATH));
@@ -135,8 +147,8 @@ impl Rendezvous {
             self.counters.paused += 1;
             return;
         }
-        match member.note_letter(&letter) {
-            Order::New => {}
+        match member.order_of_letter(&letter) {
+            Order::New => member.note_letter(&letter),
             Order::Replayed => return self.counters.replayed += 1,
             Order::EndedSession => return self.counters.ended_session += 1,
         }

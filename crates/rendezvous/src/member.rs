@@ -203,29 +203,30 @@ impl Member {
         }
     }
 
-    pub(crate) fn note_announce(&mut self, announce: &Announce) -> Order {
-        let heard = self.heard_mut(announce.session);
-        match heard.announced {
-            _ if heard.ended => Order::EndedSession,
-            Some(latest) if announce.sequence <= latest => Order::Replayed,
-            _ => {
-                heard.announced = Some(announce.sequence);
-                Order::New
-            }
+    fn order(&self, session: Session, latest: impl Fn(&Heard) -> Option<u32>, sequence: u32) -> Order {
+        match self.sessions.iter().find(|heard| heard.session == session) {
+            Some(heard) if heard.ended => Order::EndedSession,
+            Some(heard) if latest(heard).is_some_and(|latest| sequence <= latest) => Order::Replayed,
+            Some(_) | None => Order::New,
         }
     }
 
-    pub(crate) fn note_letter(&mut self, letter: &Letter) -> Order {
+    pub(crate) fn order_of_announce(&self, announce: &Announce) -> Order {
+        self.order(announce.session, |heard| heard.announced, announce.sequence)
+    }
+
+    pub(crate) fn note_announce(&mut self, announce: &Announce) {
+        self.heard_mut(announce.session).announced = Some(announce.sequence);
+    }
+
+    pub(crate) fn order_of_letter(&self, letter: &Letter) -> Order {
+        self.order(letter.challenge.session, |heard| heard.lettered, letter.sequence)
+    }
+
+    pub(crate) fn note_letter(&mut self, letter: &Letter) {
         let heard = self.heard_mut(letter.challenge.session);
-        match heard.lettered {
-            _ if heard.ended => Order::EndedSession,
-            Some(latest) if letter.sequence <= latest => Order::Replayed,
-            _ => {
-                heard.lettered = Some(letter.sequence);
-                heard.epoch = heard.epoch.max(letter.challenge.epoch);
-                Order::New
-            }
-        }
+        heard.lettered = Some(letter.sequence);
+        heard.epoch = heard.epoch.max(letter.challenge.epoch);
     }
 
     /// Whether a letter from `session` that repeats `epoch` of our session was written in knowledge of all that we know:

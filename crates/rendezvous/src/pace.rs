@@ -11,7 +11,7 @@ pub struct Pace {
     pub announce_first: Duration,
     /// Where the doubling ends; stretched in meshes of more than 16 members.
     pub announce_max: Duration,
-    /// The pause between announcements while every member is linked.
+    /// Where it ends while every member is linked.
     pub beacon: Duration,
     /// How long a changed card waits for further changes.
     pub coalesce: Duration,
@@ -27,7 +27,7 @@ pub struct Pace {
     pub bytes_per_hour: u32,
     /// How many of these may be spent at once.
     pub bytes_burst: u32,
-    /// One letter to a peer in this time, in the long run; a dozen at once.
+    /// One letter to a peer in this time, in the long run; thirty at once.
     pub letter_interval: Duration,
     /// One answer to an unproven message of a peer in this time, in the long run; half a dozen at once.
     pub answer_interval: Duration,
@@ -48,7 +48,7 @@ impl Default for Pace {
             retries_max: 5,
             bytes_per_hour: 400_000,
             bytes_burst: 128 * 1024,
-            letter_interval: Duration::from_secs(20),
+            letter_interval: Duration::from_secs(60),
             answer_interval: Duration::from_secs(10),
             caller_life: Duration::from_secs(10 * 60),
         }
@@ -57,12 +57,20 @@ impl Default for Pace {
 
 /// The shortest pause between two answers to the same question, and between two counted tries.
 pub(crate) const BREATH: Duration = Duration::from_secs(1);
-pub(crate) const LETTERS_AT_ONCE: u32 = 12;
+pub(crate) const LETTERS_AT_ONCE: u32 = 30;
 pub(crate) const ANSWERS_AT_ONCE: u32 = 6;
 /// Refusals at doors: one a second, eight at once.
 pub(crate) const REFUSALS_AT_ONCE: u32 = 8;
 /// What a message costs besides its bytes: topic, MQTT, TCP and IP headers of both directions.
 const HEADERS_LEN: usize = 120;
+
+/// Whether anybody is looked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Want {
+    /// A member without a link; or anybody at all, while none is known.
+    Somebody,
+    Nobody,
+}
 
 /// A budget that refills with time (a leaky bucket, written as the time at which it will be full again).
 #[derive(Clone, Copy, Debug)]
@@ -89,6 +97,11 @@ impl Budget {
         self.full_at = self.full_at.max(now) + cost;
     }
 
+    /// Makes it full.
+    pub(crate) fn refill(&mut self, now: Instant) {
+        self.full_at = self.full_at.min(now);
+    }
+
     /// Spends `cost` if it is there.
     pub(crate) fn take(&mut self, now: Instant, cost: Duration) -> bool {
         let there = self.check(now, cost).is_ok();
@@ -113,10 +126,15 @@ impl Pace {
         Budget::new(self.time_for(self.bytes_burst))
     }
 
-    /// The pause after announcement number `step`, not yet jittered.
-    pub(crate) fn announce_pause(&self, step: u32, members: usize) -> Duration {
+    /// The pause after announcement number `step`, not yet jittered. While everybody known is linked it goes on
+    /// doubling up to the beacon's: two sites may have missed each other's first words.
+    pub(crate) fn announce_pause(&self, step: u32, members: usize, want: Want) -> Duration {
         let stretch = u32::try_from(members.div_ceil(16)).unwrap_or(u32::MAX).max(1);
-        doubled(self.announce_first, step).min(self.announce_max.saturating_mul(stretch))
+        let longest = match want {
+            Want::Somebody => self.announce_max.saturating_mul(stretch).min(self.beacon),
+            Want::Nobody => self.beacon,
+        };
+        doubled(self.announce_first, step).min(longest)
     }
 
     /// The pause after a letter that was not answered, the `tries`-th.

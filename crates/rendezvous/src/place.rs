@@ -63,10 +63,4 @@ impl Place {
         self.step = 0;
         self.announce_at = self.announce_at.min(at);
     }
-
-    /// Back to slow ones.
-    pub(crate) fn rest(&mut self, until: Instant) {
-        self.step = 0;
-        self.announce_at = self.announce_at.max(until);
-    }
 }

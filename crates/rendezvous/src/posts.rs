@@ -27,7 +27,8 @@ impl Rendezvous {
         let (is_door, step) = (place.is_door(), place.step);
         if self.is_of_use(place) {
             let sealed = self.seal_announce(is_door);
-            let cost = self.pace.cost(sealed.len());
+            // What is posted to a mailbox for everybody comes back to us, too.
+            let cost = self.pace.cost(sealed.len()) * if is_door { 1 } else { 2 };
             if let Err(ready) = self.budget.check(now, cost) {
                 self.counters.put_off += 1;
                 self.set_announce_at(id, ready, step);
@@ -38,13 +39,9 @@ impl Rendezvous {
             let topic = (!is_door).then(|| self.mesh.announce_topic.clone());
             self.post_sealed(id, topic, None, sealed);
         }
-        let (pause, step) = if self.is_anybody_missing() {
-            (self.pace.announce_pause(step, self.members.len()), step.saturating_add(1))
-        } else {
-            (self.pace.beacon, 0)
-        };
+        let pause = self.pace.announce_pause(step, self.members.len(), self.want());
         let pause = jittered(&mut self.rng, pause);
-        self.set_announce_at(id, now + pause, step);
+        self.set_announce_at(id, now + pause, step.saturating_add(1));
     }
 
     fn set_announce_at(&mut self, id: PlaceId, at: Instant, step: u32) {

@@ -1,7 +1,7 @@
 //! The machine: who is looked for, where, and when.
 use crate::keys::{MeshKeys, PairKeys, SiteKey};
 use crate::member::{Link, Member, Standing};
-use crate::pace::{BREATH, Budget, Pace, REFUSALS_AT_ONCE, jittered};
+use crate::pace::{BREATH, Budget, Pace, REFUSALS_AT_ONCE, Want, jittered};
 use crate::place::Place;
 use crate::wire::{CARD_LEN_MAX, Session, tidy_name};
 use crate::{Counters, Event, Fingerprint, Input, Instant, Output, PeerKey, PlaceId, PlaceKind, Token};
@@ -162,11 +162,11 @@ impl Rendezvous {
             Input::Arrived { topic: Some(topic), bytes, place: _, from: _ } => self.mail(now, topic, bytes),
             Input::Arrived { place, topic: None, from, bytes } => self.datagram(now, place, from, bytes),
             Input::LocalCard { peer, card } => self.local_card(now, peer, card),
-            Input::LinkUp { peer } => self.link_up(now, peer),
+            Input::LinkUp { peer } => self.link_up(peer),
             Input::LinkDown { peer } => self.link_down(now, peer),
             Input::Member { peer, name } => self.member(now, peer, name),
             Input::Forget { peer } => self.forget(peer),
-            Input::Pause { peer } => self.pause(now, peer),
+            Input::Pause { peer } => self.pause(peer),
             Input::Resume { peer } => self.resume(now, peer),
         }
         self.do_what_is_due(now);
@@ -180,8 +180,9 @@ impl Rendezvous {
         }
         self.places.insert(id, place);
         if reachable {
-            // What was posted while the place was away may be lost.
+            // What was posted while the place was away may be lost, and what failed before may work from here.
             for member in self.members.values_mut().filter(|member| member.is_unsettled()) {
+                member.letters.refill(now);
                 member.tries = 0;
                 member.bring_forward(now);
             }
@@ -207,13 +208,9 @@ impl Rendezvous {
         }
     }
 
-    fn link_up(&mut self, now: Instant, peer: PeerKey) {
+    fn link_up(&mut self, peer: PeerKey) {
         let Some(member) = self.members.get_mut(&peer) else { return };
         member.settle();
-        if !self.is_anybody_missing() {
-            let pause = jittered(&mut self.rng, self.pace.beacon);
-            self.places.values_mut().for_each(|place| place.rest(now + pause));
-        }
     }
 
     fn link_down(&mut self, now: Instant, peer: PeerKey) {
@@ -248,17 +245,13 @@ impl Rendezvous {
         }
     }
 
-    fn pause(&mut self, now: Instant, peer: PeerKey) {
+    fn pause(&mut self, peer: PeerKey) {
         if !self.members.contains_key(&peer) {
             self.admit(peer, String::new(), Standing::Paused);
         }
         if let Some(member) = self.members.get_mut(&peer) {
             member.standing = Standing::Paused;
             member.due = None;
-        }
-        if !self.is_anybody_missing() {
-            let pause = jittered(&mut self.rng, self.pace.beacon);
-            self.places.values_mut().for_each(|place| place.rest(now + pause));
         }
     }
 
@@ -274,10 +267,9 @@ impl Rendezvous {
         }
     }
 
-    /// Whether to announce quickly: somebody is looked for, or nobody is known yet.
-    pub(crate) fn is_anybody_missing(&self) -> bool {
+    pub(crate) fn want(&self) -> Want {
         let mut members = self.members.values().filter(|m| m.standing == Standing::Member).peekable();
-        members.peek().is_none() || members.any(Member::is_missing)
+        if members.peek().is_none() || members.any(Member::is_missing) { Want::Somebody } else { Want::Nobody }
     }
 
     /// Starts the back-off anew. The short random pause keeps sites that lost each other together from colliding.

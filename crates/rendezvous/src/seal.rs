@@ -33,10 +33,25 @@ pub(crate) enum Refused {
 /// What a holder of the token sees in a message.
 #[derive(Debug)]
 pub(crate) enum Opened {
-    /// Of a site, signed by it.
-    Announce(Announce),
+    /// Of a site, as its signature can prove.
+    Announce(SignedAnnounce),
     /// For one site, whose inner seal is still closed.
     Letter(SealedLetter),
+}
+
+/// An announcement whose signature is not checked yet: most are of no consequence, and checking is what costs.
+#[derive(Debug)]
+pub(crate) struct SignedAnnounce {
+    pub(crate) announce: Announce,
+    text: Vec<u8>,
+    signature: [u8; 64],
+}
+
+impl SignedAnnounce {
+    /// Whether its sender wrote it; any holder of the token could have sealed it.
+    pub(crate) fn is_genuine(&self) -> bool {
+        self.announce.sender.signed(&self.text, &self.signature)
+    }
 }
 
 /// A letter of which only the sender is known.
@@ -126,7 +141,7 @@ pub(crate) fn seal_letter(cover: &Cover<'_>, pair: &PairKeys, sender: PeerKey, l
     envelope(cover, KIND_LETTER, &[&sender.0, inner.as_slice()].concat())
 }
 
-/// Opens the outer seal of anybody's bytes; an announcement's signature is checked.
+/// Opens the outer seal of anybody's bytes.
 pub(crate) fn open(key: &SealKey, mesh: Fingerprint, bytes: &[u8]) -> Result<Opened, Refused> {
     if !CLASSES.contains(&bytes.len()) {
         return Err(Refused::Size);
@@ -142,10 +157,7 @@ fn open_plain(mesh: Fingerprint, nonce: [u8; NONCE_LEN], plain: &[u8]) -> Result
         (VERSION, KIND_ANNOUNCE) => {
             let (announce, signed, signature) = Announce::decode(body).ok_or(Refused::Malformed)?;
             let text = signed_text(mesh, &body[..signed]);
-            if !announce.sender.signed(&text, &signature) {
-                return Err(Refused::Malformed);
-            }
-            Ok(Opened::Announce(announce))
+            Ok(Opened::Announce(SignedAnnounce { announce, text, signature }))
         }
         (VERSION, KIND_LETTER) => {
             let (sender, inner) = body.split_first_chunk().ok_or(Refused::Malformed)?;
