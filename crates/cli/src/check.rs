@@ -1,5 +1,6 @@
 //! `midge check`: every problem of a configuration file, with its line and what to write instead.
 use crate::failure::Failure;
+use host::config;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -14,5 +15,14 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
-    Err(Failure::new(format!("check is being wired up: {args:?}")))
+    let report = config::read(&args.file);
+    if args.json {
+        println!("{:#}", report.to_json());
+    } else {
+        match report.problems() {
+            [] => println!("{}: nothing to complain about", report.path().display()),
+            _ => println!("{report}"),
+        }
+    }
+    Ok(if report.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(3) })
 }

@@ -1,7 +1,9 @@
 //! `midge peers`: the other sites of the mesh.
 use crate::data_dir::DataDir;
 use crate::failure::Failure;
+use crate::status::{ask, read};
 use clap::Subcommand;
+use host::control::Request;
 use std::process::ExitCode;
 
 #[derive(clap::Args, Debug)]
@@ -32,5 +34,35 @@ pub(crate) enum Act {
 }
 
 pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
-    Err(Failure::new(format!("peers is being wired up: {:?} in {}", args.act, args.data.path()?.display())))
+    let data = args.data.path()?;
+    match args.act {
+        None => list(read(ask(&data, &Request::Status)?)?, args.json),
+        Some(Act::Pause { peer }) => {
+            let name = ask(&data, &Request::Pause { peer })?;
+            println!("{} is paused; midge peers resume NAME meets it again.", name.as_str().unwrap_or_default());
+            Ok(ExitCode::SUCCESS)
+        }
+        Some(Act::Resume { peer }) => {
+            let name = ask(&data, &Request::Resume { peer })?;
+            println!("{} is looked for again.", name.as_str().unwrap_or_default());
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn list(status: host::status::Status, json: bool) -> Result<ExitCode, Failure> {
+    let Some(mesh) = status.mesh else {
+        return Err(Failure::new("this site is in no mesh: midge create makes one, midge join TOKEN enters one"));
+    };
+    if json {
+        println!("{:#}", serde_json::to_value(&mesh.peers).map_err(Failure::new)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    if mesh.peers.is_empty() {
+        println!("No other site has been met yet.");
+    }
+    for peer in &mesh.peers {
+        print!("{peer}");
+    }
+    Ok(ExitCode::SUCCESS)
 }

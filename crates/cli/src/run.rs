@@ -1,7 +1,11 @@
 //! `midge run`: start a site and serve until told to stop.
 use crate::data_dir::DataDir;
 use crate::failure::Failure;
-use std::path::PathBuf;
+use crate::signals;
+use host::config::{self, Config, Level, Listener};
+use host::driver::Ending;
+use host::{Setup, Site};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 #[derive(clap::Args, Debug)]
@@ -19,7 +23,40 @@ pub(crate) struct Args {
     pub(crate) data: DataDir,
 }
 
+/// As mosquitto: a configuration that can't be honoured ends with 3.
+const BAD_CONFIGURATION: u8 = 3;
+
 pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
-    let Args { config, port, verbose, data } = args;
-    Err(Failure::new(format!("run is being wired up: {config:?} {port:?} {verbose} {:?}", data.given())))
+    let mut config = match &args.config {
+        Some(path) => read(path)?,
+        None => Config::default(),
+    };
+    if let Some(port) = args.port {
+        config.listeners = vec![Listener::on_loopback(port)];
+    }
+    if args.verbose {
+        config.log.level = Level::Debug;
+    }
+    let data = match args.data.given().or_else(|| config.site.data.clone()) {
+        Some(data) => data,
+        None => args.data.path()?,
+    };
+    let stop = signals::catch().map_err(|error| Failure::new(format!("can't watch for signals: {error}")))?;
+    let site = Site::start(Setup { config, data, datagrams: None }).map_err(Failure::new)?;
+    let stop_site = site.stopper();
+    std::thread::spawn(move || {
+        stop.wait();
+        stop_site();
+    });
+    match site.wait() {
+        Ending::Stopped => Ok(ExitCode::SUCCESS),
+        Ending::Store(error) => {
+            Err(Failure::new(format!("nothing can be stored any more, so nothing is acknowledged: {error}")))
+        }
+        Ending::Poll(error) => Err(Failure::new(format!("the system's event queue failed: {error}"))),
+    }
+}
+
+fn read(path: &Path) -> Result<Config, Failure> {
+    config::read(path).into_config().map_err(|report| Failure::with_code(BAD_CONFIGURATION, report))
 }

@@ -1,6 +1,10 @@
 //! `midge status`: what the running site knows.
 use crate::data_dir::DataDir;
 use crate::failure::Failure;
+use host::control::{self, Reply, Request};
+use host::status::Status;
+use std::io;
+use std::path::Path;
 use std::process::ExitCode;
 
 #[derive(clap::Args, Debug)]
@@ -13,5 +17,31 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
-    Err(Failure::new(format!("status is being wired up: {} in {}", args.json, args.data.path()?.display())))
+    let document = ask(&args.data.path()?, &Request::Status)?;
+    if args.json {
+        println!("{document:#}");
+    } else {
+        print!("{}", read(document)?);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Asks the running site, or says why there is no answer.
+pub(crate) fn ask(data: &Path, request: &Request) -> Result<serde_json::Value, Failure> {
+    match control::ask(data, request) {
+        Ok(Reply::Ok(document)) => Ok(document),
+        Ok(Reply::Error(words)) => Err(Failure::new(words)),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+            Err(Failure::new(format!(
+                "no site runs on {}: start one with midge run, or name its directory with --data DIR",
+                data.display()
+            )))
+        }
+        Err(error) => Err(Failure::new(format!("{}: {error}", data.join(control::SOCKET_NAME).display()))),
+    }
+}
+
+pub(crate) fn read(document: serde_json::Value) -> Result<Status, Failure> {
+    serde_json::from_value(document)
+        .map_err(|error| Failure::new(format!("the site is of another version than this command: {error}")))
 }

@@ -1,3 +1,23 @@
-//! In the making.
+//! midge as a library: a site with its sockets, its disk and its clocks.
+//!
+//! For: the `midge` command and programs that embed a site. It is the only crate that touches the world; how messages
+//! are routed or states merged is decided in the cores below it. Never: MQTT's rules, the mesh's protocol, NAT tricks.
+//! Start reading at [`site`] (start, ask, stop), then [`driver`] (one round of the loop).
+pub mod clock;
+pub mod config;
+pub mod control;
+pub mod datagrams;
+pub mod driver;
+pub mod identity;
+mod limits;
+pub mod log;
+pub mod mailbox;
+mod resolve;
+pub mod site;
+pub mod status;
+pub mod store;
 
+pub use link::respond_binding;
 pub use mqtt;
+pub use rendezvous::Token;
+pub use site::{Setup, Site, StartError};

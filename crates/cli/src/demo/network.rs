@@ -12,22 +12,22 @@ const STUN_PORT: u16 = 3478;
 const PUBLIC_STUN: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
 
 /// Where the embedded STUN responder answers.
-pub fn stun_address() -> SocketAddr {
+pub(super) fn stun_address() -> SocketAddr {
     (PUBLIC_STUN, STUN_PORT).into()
 }
 
 /// The private address of site number `index` (from 0).
-pub fn private_address(index: u8) -> SocketAddr {
+pub(super) fn private_address(index: u8) -> SocketAddr {
     (Ipv4Addr::new(10, 1 + index, 0, 2), 4242).into()
 }
 
 /// The public address of the NAT before site number `index`.
-pub fn public_address(index: u8) -> IpAddr {
+pub(super) fn public_address(index: u8) -> IpAddr {
     Ipv4Addr::new(203, 0, 113, 10 + index).into()
 }
 
 /// Starts the network for two sites and returns their ends of the cables. It ends when the sites have.
-pub fn start() -> std::io::Result<[CableDatagrams; 2]> {
+pub(super) fn start() -> std::io::Result<[CableDatagrams; 2]> {
     let mut seed = [0; 8];
     seed.copy_from_slice(&host::identity::random_seed()?[..8]);
     let mut world = World::new(u64::from_le_bytes(seed));

@@ -1,0 +1,125 @@
+//! The door for the commands of the same machine: one line of JSON in, one line of JSON out, over a Unix socket in
+//! the data directory. A slow or silent caller costs one short-lived thread, never the driver.
+use serde::{Deserialize, Serialize};
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// What a command may ask of a running site.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "verb", rename_all = "snake_case")]
+pub enum Request {
+    /// The whole state, for `midge status` and `midge peers`.
+    Status,
+    /// Stop meeting a peer until resumed.
+    Pause {
+        /// Its name or the start of its key.
+        peer: String,
+    },
+    /// Meet it again.
+    Resume {
+        /// Its name or the start of its key.
+        peer: String,
+    },
+    /// Orderly end, as SIGTERM.
+    Stop,
+}
+
+/// The answer: a document, or words for whoever asked.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reply {
+    /// What was asked for.
+    Ok(serde_json::Value),
+    /// Why not, and what to do.
+    Error(String),
+}
+
+/// File name of the socket below the data directory.
+pub const SOCKET_NAME: &str = "midge.sock";
+const REQUEST_BYTES_MAX: u64 = 64 * 1024;
+const CALLERS_MAX: usize = 16;
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Asks the site that runs on `data_dir`.
+///
+/// # Errors
+/// `NotFound` or `ConnectionRefused` when no site runs there.
+pub fn ask(data_dir: &Path, request: &Request) -> io::Result<Reply> {
+    let mut stream = UnixStream::connect(data_dir.join(SOCKET_NAME))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    let mut line = serde_json::to_string(request)?;
+    line.push('\n');
+    stream.write_all(line.as_bytes())?;
+    let mut answer = String::new();
+    BufReader::new(stream).read_line(&mut answer)?;
+    Ok(serde_json::from_str(&answer)?)
+}
+
+/// Answers requests until the process ends. `answer` is called on a thread of its own for each caller.
+///
+/// # Errors
+/// When the socket can't be made.
+pub fn serve(data_dir: &Path, answer: impl Fn(Request) -> Reply + Send + Sync + 'static) -> io::Result<ControlSocket> {
+    let path = data_dir.join(SOCKET_NAME);
+    // The lock on the store says that no other site runs here: what is left of a socket is dead.
+    match std::fs::remove_file(&path) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    let listener = UnixListener::bind(&path)?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+    let answer = Arc::new(answer);
+    let callers = Arc::new(AtomicUsize::new(0));
+    std::thread::Builder::new().name("midge-control".into()).stack_size(64 * 1024).spawn(move || {
+        for stream in listener.incoming().flatten() {
+            if callers.fetch_add(1, Ordering::Relaxed) >= CALLERS_MAX {
+                callers.fetch_sub(1, Ordering::Relaxed);
+                continue;
+            }
+            let (answer, done) = (Arc::clone(&answer), Arc::clone(&callers));
+            let spawned = std::thread::Builder::new().stack_size(256 * 1024).spawn(move || {
+                // Whoever hung up does not get an answer; nobody else cares.
+                let _ = converse(&stream, &*answer);
+                done.fetch_sub(1, Ordering::Relaxed);
+            });
+            if spawned.is_err() {
+                callers.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+    })?;
+    Ok(ControlSocket { path })
+}
+
+/// Removes the socket file when the site stops.
+#[derive(Debug)]
+pub struct ControlSocket {
+    path: PathBuf,
+}
+
+impl Drop for ControlSocket {
+    fn drop(&mut self) {
+        // Gone already is as good as removed.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+fn converse(stream: &UnixStream, answer: &dyn Fn(Request) -> Reply) -> io::Result<()> {
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    let mut line = String::new();
+    BufReader::new(stream).take(REQUEST_BYTES_MAX).read_line(&mut line)?;
+    let reply = match serde_json::from_str(&line) {
+        Ok(request) => answer(request),
+        Err(error) => Reply::Error(format!("not a request: {error}")),
+    };
+    let mut text = serde_json::to_string(&reply)?;
+    text.push('\n');
+    (&*stream).write_all(text.as_bytes())
+}

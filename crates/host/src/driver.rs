@@ -1,0 +1,328 @@
+//! The driver: one thread that owns the node, its sockets and its timers. Each round: take what has come in, hand it
+//! to the cores, drain them, hand the changes to the store, perform what depends on nothing uncommitted. What depends
+//! on a commit is released by the cores when the store has reported it.
+mod clients;
+mod members;
+mod paths;
+mod storage;
+mod words;
+
+pub use clients::{Admission, Clients, Refused};
+pub use members::{Member, Members};
+pub use paths::{MailboxState, Paths, Servers};
+pub use storage::Storage;
+
+use crate::clock::Clock;
+use crate::control::{Reply, Request};
+use crate::log::Log;
+use crate::mailbox;
+use crate::status;
+use crate::store::StoreError;
+use mio::{Events, Poll, Token, Waker};
+use mqtt::Now;
+use node::{Input, Node, Output};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel};
+use std::time::Duration;
+
+/// What other threads tell the driver.
+#[derive(Debug)]
+pub enum Command {
+    /// The store's word on a batch.
+    Stored(Result<u64, StoreError>),
+    /// News from a mailbox.
+    Mailbox(mailbox::News),
+    /// Addresses of servers and peers that were given by name.
+    Resolved(Servers),
+    /// A question from the control socket; the asker may have gone.
+    Control(Request, SyncSender<Reply>),
+    /// Is anybody there?
+    Nothing,
+    /// Serve no more.
+    Stop,
+}
+
+/// How other threads reach the driver.
+#[derive(Clone, Debug)]
+pub struct Bus {
+    commands: Sender<Command>,
+    waker: Arc<Waker>,
+}
+
+impl Bus {
+    /// Whether the driver has ended.
+    pub fn is_closed(&self) -> bool {
+        self.commands.send(Command::Nothing).is_err()
+    }
+
+    /// Leaves a command and wakes the driver.
+    pub fn send(&self, command: Command) {
+        if self.commands.send(command).is_ok() {
+            // A failed wake-up delays the command until the next event; it is not lost.
+            let _ = self.waker.wake();
+        }
+    }
+}
+
+const WAKER: Token = Token(0);
+const FIRST_LISTENER: usize = 1;
+const FIRST_PORT: usize = 1_000;
+const FIRST_CONNECTION: usize = 2_000;
+const EVENTS_PER_ROUND: usize = 1_024;
+
+/// The poll and its command queue, made before everything that registers with them.
+#[derive(Debug)]
+pub struct Loop {
+    poll: Poll,
+    received: Receiver<Command>,
+    bus: Bus,
+}
+
+impl Loop {
+    /// A poll with nothing registered but its own waker.
+    ///
+    /// # Errors
+    /// When the kernel has no descriptors left.
+    pub fn new() -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
+        let (commands, received) = channel();
+        Ok(Self { poll, received, bus: Bus { commands, waker } })
+    }
+
+    /// How other threads reach the driver.
+    pub fn bus(&self) -> Bus {
+        self.bus.clone()
+    }
+
+    /// Opens the listeners.
+    ///
+    /// # Errors
+    /// Names the address that can't be listened on.
+    pub fn listen(&self, addresses: &[SocketAddr], admission: Admission) -> Result<Clients, (SocketAddr, io::Error)> {
+        let mut tokens = (FIRST_LISTENER..FIRST_PORT).map(Token);
+        let mut next = || tokens.next().unwrap_or(Token(usize::MAX));
+        Clients::listen(addresses, self.poll.registry(), &mut next, FIRST_CONNECTION, admission)
+    }
+
+    /// Registers the UDP port.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn register(&self, datagrams: &mut dyn crate::datagrams::Datagrams) -> io::Result<()> {
+        let mut tokens = (FIRST_PORT..FIRST_CONNECTION).map(Token);
+        datagrams.register(self.poll.registry(), &mut || tokens.next().unwrap_or(Token(usize::MAX)))
+    }
+}
+
+/// One running site.
+pub struct Driver {
+    /// Poll and commands.
+    pub event_loop: Loop,
+    /// The clocks.
+    pub clock: Clock,
+    /// The site as a value.
+    pub node: Node,
+    /// Its clients' sockets.
+    pub clients: Clients,
+    /// Its way to other sites, if it is in a mesh.
+    pub paths: Option<Paths>,
+    /// Its memory.
+    pub storage: Storage,
+    /// Where it tells what happens.
+    pub log: Log,
+    /// What `status` shows besides the cores' state.
+    pub about: status::About,
+}
+
+/// Why the driver ended.
+#[derive(Debug)]
+pub enum Ending {
+    /// Somebody asked for it.
+    Stopped,
+    /// Nothing can be acknowledged any more.
+    Store(StoreError),
+    /// The kernel's event queue failed.
+    Poll(io::Error),
+}
+
+impl Driver {
+    /// Serves until told to stop.
+    pub fn run(mut self) -> Ending {
+        let mut events = Events::with_capacity(EVENTS_PER_ROUND);
+        let mut commands = Vec::new();
+        loop {
+            let patience = self.patience();
+            if let Err(error) = self.event_loop.poll.poll(&mut events, patience)
+                && error.kind() != io::ErrorKind::Interrupted
+            {
+                return Ending::Poll(error);
+            }
+            let now = self.clock.now();
+            self.note_ready(&events);
+            commands.extend(self.event_loop.received.try_iter());
+            for command in commands.drain(..) {
+                if let Some(ending) = self.obey(now, command) {
+                    return self.end(now, ending);
+                }
+            }
+            self.round(now);
+        }
+    }
+
+    /// How long nothing needs to be done.
+    fn patience(&mut self) -> Option<Duration> {
+        if self.clients.has_work() || self.paths.as_ref().is_some_and(Paths::has_work) {
+            return Some(Duration::ZERO);
+        }
+        let deadline =
+            self.node.poll_timeout().into_iter().chain(self.paths.as_ref().map(Paths::poll_timeout)).min()?;
+        Some(deadline.since(self.clock.now().instant))
+    }
+
+    fn note_ready(&mut self, events: &Events) {
+        for event in events {
+            match event.token() {
+                WAKER => {}
+                Token(token @ FIRST_LISTENER..FIRST_PORT) => self.clients.listener_ready(token - FIRST_LISTENER),
+                Token(FIRST_PORT..FIRST_CONNECTION) => {
+                    if let Some(paths) = &mut self.paths {
+                        paths.readable();
+                    }
+                }
+                token => self.clients.connection_ready(token, event),
+            }
+        }
+    }
+
+    fn obey(&mut self, now: Now, command: Command) -> Option<Ending> {
+        match command {
+            Command::Stored(Ok(batch)) => self.node.committed(now, batch),
+            Command::Stored(Err(error)) => return Some(Ending::Store(error)),
+            Command::Mailbox(news) => {
+                if let Some(paths) = &mut self.paths {
+                    paths.mailbox_news(now, news);
+                }
+            }
+            Command::Resolved(servers) => {
+                if let Some(paths) = &mut self.paths {
+                    paths.resolved(now, servers);
+                }
+            }
+            Command::Control(Request::Stop, asker) => {
+                // Whoever asked may have gone: the site stops all the same.
+                let _ = asker.send(Reply::Ok(serde_json::json!("stopping")));
+                return Some(Ending::Stopped);
+            }
+            Command::Control(request, asker) => {
+                let reply = self.answer(now, &request);
+                let _ = asker.send(reply);
+            }
+            Command::Nothing => {}
+            Command::Stop => return Some(Ending::Stopped),
+        }
+        None
+    }
+
+    fn answer(&mut self, now: Now, request: &Request) -> Reply {
+        match request {
+            Request::Status => {
+                let status = status::Status::of(&self.about, now, &self.node, &self.clients, self.paths.as_ref());
+                serde_json::to_value(&status).map_or_else(|error| Reply::Error(error.to_string()), Reply::Ok)
+            }
+            Request::Pause { peer } => self.pause(now, peer, true),
+            Request::Resume { peer } => self.pause(now, peer, false),
+            Request::Stop => Reply::Error("already stopping".into()),
+        }
+    }
+
+    fn pause(&mut self, now: Now, word: &str, paused: bool) -> Reply {
+        let Some(paths) = &mut self.paths else {
+            return Reply::Error("this site is in no mesh; make one with: midge create".into());
+        };
+        match paths.set_paused(now, word, paused) {
+            Some(name) => Reply::Ok(serde_json::json!(name)),
+            None => Reply::Error(format!("no peer is called '{word}'; midge peers lists them")),
+        }
+    }
+
+    /// One batch: everything that has come in becomes one commit and one write per connection.
+    fn round(&mut self, now: Now) {
+        self.clients.pump(self.event_loop.poll.registry(), &mut self.node, now);
+        if let Some(paths) = &mut self.paths {
+            paths.pump(now);
+        }
+        self.node.handle(now, Input::Timeout);
+        self.drain(now);
+        let own = self.paths.as_mut().map(|paths| paths.members.take_changes()).unwrap_or_default();
+        if let Some((batch, changes)) = self.node.seal(now, own) {
+            self.storage.commit(batch, changes);
+        }
+        // Sealing builds the frames to the peers.
+        self.drain(now);
+        self.clients.flush(&mut self.node, now);
+        // A write that emptied a buffer may have let the node go on with what was waiting.
+        self.drain(now);
+        self.clients.flush(&mut self.node, now);
+    }
+
+    fn drain(&mut self, now: Now) {
+        loop {
+            while let Some(output) = self.node.poll_output() {
+                self.perform(now, output);
+            }
+            let Some(paths) = &mut self.paths else { break };
+            if !paths.drain(now, &mut self.node, &mut self.log) {
+                break;
+            }
+        }
+    }
+
+    fn perform(&mut self, now: Now, output: Output) {
+        match output {
+            Output::Flush(conn) => self.clients.mark(conn),
+            Output::Close(conn) => self.clients.close(conn),
+            Output::Pause(conn) => self.clients.pause(conn),
+            Output::Resume(conn) => self.clients.resume(conn),
+            Output::Frame { peer, lane, bytes } => {
+                if let Some(paths) = &mut self.paths {
+                    paths.send(now, peer, lane, bytes);
+                }
+            }
+            Output::Reset { peer } => {
+                if let Some(paths) = &mut self.paths {
+                    paths.reset(now, peer);
+                }
+            }
+            Output::Event(event) => self.tell(now, &event),
+        }
+    }
+
+    fn tell(&mut self, now: Now, event: &node::Event) {
+        let (level, words) = words::of(event);
+        self.log.line(now.wall, level, words);
+    }
+
+    /// Lets what is acknowledged reach the store, and what is written the clients.
+    fn end(mut self, now: Now, ending: Ending) -> Ending {
+        self.round(now);
+        self.storage.stop();
+        for command in self.event_loop.received.try_iter() {
+            if let Command::Stored(Ok(batch)) = command {
+                self.node.committed(now, batch);
+            }
+        }
+        while let Some(output) = self.node.poll_output() {
+            if let Output::Flush(conn) = output {
+                self.clients.mark(conn);
+            }
+        }
+        self.clients.flush(&mut self.node, now);
+        if let Some(paths) = &mut self.paths {
+            paths.stop(now);
+        }
+        ending
+    }
+}

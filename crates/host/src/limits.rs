@@ -1,0 +1,52 @@
+//! From the operator's words to what each core wants to be told.
+use crate::config::Config;
+use std::num::NonZeroU16;
+use std::time::Duration;
+
+/// Longer than this counts as for ever.
+const FOREVER: Duration = Duration::from_secs(100 * 365 * 86_400);
+
+/// The broker's limits.
+pub(crate) fn broker(config: &Config) -> node::BrokerConfig {
+    let limits = &config.limits;
+    node::BrokerConfig {
+        packet_max: limits.packet_max,
+        keep_alive_max: u16::try_from(limits.keep_alive_max.as_secs())
+            .ok()
+            .and_then(NonZeroU16::new)
+            .filter(|max| max.get() < u16::MAX),
+        session_expiry_max: Some(limits.session_expiry_max).filter(|max| *max < FOREVER),
+        in_flight_max: NonZeroU16::new(limits.inflight_max).unwrap_or(NonZeroU16::MIN),
+        queue_messages_max: limits.queue_messages_max,
+        queue_bytes_max: Some(limits.queue_bytes_max),
+        outgoing_bytes_max: limits.outgoing_bytes_max,
+        retained_count_max: limits.retained_max,
+        retained_bytes_max: limits.retained_bytes_max,
+        subscriptions_max: limits.subscriptions_per_client_max,
+        topic_levels_max: limits.topic_levels_max,
+        ..node::BrokerConfig::default()
+    }
+}
+
+/// The mesh's limits and rights.
+pub(crate) fn mesh(config: &Config) -> node::MeshConfig {
+    let limits = &config.limits;
+    node::MeshConfig {
+        outbox_messages_max: limits.outbox_messages_max,
+        outbox_bytes_max: limits.outbox_bytes_max,
+        message_bytes_max: limits.packet_max as usize,
+        tombstone_life: limits.tombstone_life,
+        clock_skew_max: limits.clock_skew_max,
+        rights: node::Rights { export: Some(config.mesh.export.clone()), import: Some(config.mesh.import.clone()) },
+        ..node::MeshConfig::default()
+    }
+}
+
+/// The link layer's limits.
+pub(crate) fn link(config: &Config, key_seed: [u8; 32]) -> link::Config {
+    let mut own = link::Config::new(key_seed);
+    own.limits.peers_max = config.limits.peers_max;
+    // Room for one message of the largest size and the frame around it.
+    own.limits.frame_max = config.limits.packet_max as usize + (64 << 10);
+    own
+}

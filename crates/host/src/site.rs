@@ -1,0 +1,330 @@
+//! A running site, as a program holds it: start, ask, stop.
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::control::{self, ControlSocket, Reply, Request};
+use crate::datagrams::{Datagrams, KernelDatagrams};
+use crate::driver::{Admission, Bus, Command, Driver, Ending, Loop, Members, Paths, Storage};
+use crate::identity::{self, IdentityError};
+use crate::log::Log;
+use crate::mailbox::Mailbox;
+use crate::resolve;
+use crate::status::{About, Status};
+use crate::store::{Store, StoreError, SyncMode};
+use link::Endpoint;
+use mqtt::Now;
+use node::{Membership, Node, SiteId};
+use rendezvous::{PlaceId, Rendezvous, Token};
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::mpsc::sync_channel;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// How long a question to the driver may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What a site is started with.
+pub struct Setup {
+    /// The configuration.
+    pub config: Config,
+    /// Where its key, store and control socket live.
+    pub data: PathBuf,
+    /// Its UDP port, if not a kernel socket: a cable into a simulated network.
+    pub datagrams: Option<Box<dyn Datagrams>>,
+}
+
+/// Why a site does not start. Says what to do about it.
+#[derive(Debug)]
+pub enum StartError {
+    /// Key, token or data directory.
+    Identity(IdentityError),
+    /// The store.
+    Store(StoreError),
+    /// An address that can't be listened on.
+    Listen {
+        /// Which.
+        address: SocketAddr,
+        /// The system's reason.
+        error: io::Error,
+    },
+    /// The UDP port of the mesh.
+    Port {
+        /// Which; 0 is any.
+        port: u16,
+        /// The system's reason.
+        error: io::Error,
+    },
+    /// Something else that the system refuses.
+    System {
+        /// What was to be done.
+        what: &'static str,
+        /// The system's reason.
+        error: io::Error,
+    },
+    /// The link layer does not take our key.
+    Link(String),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Identity(error) => error.fmt(f),
+            Self::Store(error) => error.fmt(f),
+            Self::Listen { address, error } if error.kind() == io::ErrorKind::AddrInUse => write!(
+                f,
+                "{address} is taken by another program: stop it, or choose another port with -p PORT or [[listener]] bind"
+            ),
+            Self::Listen { address, error } => write!(f, "can't listen on {address}: {error}"),
+            Self::Port { port, error } => write!(f, "can't use UDP port {port}: {error}; set [mesh] port = 0 for any"),
+            Self::System { what, error } => write!(f, "{what}: {error}"),
+            Self::Link(what) => f.write_str(what),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+impl From<IdentityError> for StartError {
+    fn from(error: IdentityError) -> Self {
+        Self::Identity(error)
+    }
+}
+
+impl From<StoreError> for StartError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+fn system(what: &'static str) -> impl FnOnce(io::Error) -> StartError {
+    move |error| StartError::System { what, error }
+}
+
+/// A running site. Dropping it stops it.
+#[derive(Debug)]
+pub struct Site {
+    bus: Bus,
+    listeners: Vec<SocketAddr>,
+    thread: Option<JoinHandle<Ending>>,
+    _control: ControlSocket,
+}
+
+impl Site {
+    /// Starts serving: when this returns, clients can connect.
+    ///
+    /// # Errors
+    /// See [`StartError`]; nothing is left running then.
+    pub fn start(setup: Setup) -> Result<Self, StartError> {
+        let Setup { config, data, datagrams } = setup;
+        identity::make_data_dir(&data)?;
+        let key = identity::load_or_make_key(&data)?;
+        let token = identity::load_token(&data)?;
+        let (mut store, opened) = Store::open(&data, config.site.sync)?;
+        let log = Log::open(&config.log).map_err(system("can't open the log"))?;
+        let clock = Clock::start();
+        let event_loop = Loop::new().map_err(system("can't make an event queue"))?;
+        let addresses: Vec<_> = config.listeners.iter().map(|listener| listener.bind).collect();
+        let admission = Admission {
+            connections_max: config.limits.connections_max,
+            per_address_max: config.limits.connections_per_address_max,
+        };
+        let clients = event_loop
+            .listen(&addresses, admission)
+            .map_err(|(address, error)| StartError::Listen { address, error })?;
+        let mut builder = Builder { now: clock.now(), clock, config, key, log, members: Members::default() };
+        builder.log.line(builder.now.wall, crate::config::Level::Notice, starting());
+        let mut damaged: Vec<String> =
+            opened.damaged.iter().map(|aside| format!("{}: {}", aside.path.display(), aside.what)).collect();
+        let node = builder.restore(&mut store, token.is_some(), &mut damaged)?;
+        let paths = match &token {
+            Some(token) => Some(builder.paths(token, datagrams, &event_loop)?),
+            None => None,
+        };
+        builder.announce(&clients.addresses(), token.as_ref(), &damaged);
+        let bus = event_loop.bus();
+        let storage = Storage::start(store, {
+            let bus = bus.clone();
+            move |outcome| bus.send(Command::Stored(outcome))
+        })
+        .map_err(system("can't start the store's thread"))?;
+        let control = serve_control(&data, bus.clone()).map_err(system("can't open the control socket"))?;
+        let about = About {
+            name: builder.name(),
+            site: rendezvous::PeerKey::from_seed(&key).0,
+            mesh: token.as_ref().map(|token| token.fingerprint().to_string()),
+            data: data.display().to_string(),
+            sync: match builder.config.site.sync {
+                SyncMode::Os => "os",
+                SyncMode::Disk => "disk",
+            },
+            started: builder.now.wall,
+            damaged,
+        };
+        let listeners = clients.addresses();
+        let driver = Driver { event_loop, clock, node, clients, paths, storage, log: builder.log, about };
+        let thread = std::thread::Builder::new()
+            .name("midge-driver".into())
+            .spawn(move || driver.run())
+            .map_err(system("can't start the driver's thread"))?;
+        Ok(Self { bus, listeners, thread: Some(thread), _control: control })
+    }
+
+    /// Addresses that clients can connect to.
+    pub fn listeners(&self) -> &[SocketAddr] {
+        &self.listeners
+    }
+
+    /// The present state; `None` when the site has stopped.
+    pub fn status(&self) -> Option<Status> {
+        match ask(&self.bus, Request::Status) {
+            Reply::Ok(document) => serde_json::from_value(document).ok(),
+            Reply::Error(_) => None,
+        }
+    }
+
+    /// A switch that stops the site from another thread, such as one that waits for signals.
+    pub fn stopper(&self) -> impl Fn() + Send + Sync + use<> {
+        let bus = self.bus.clone();
+        move || bus.send(Command::Stop)
+    }
+
+    /// Waits until the site has stopped, and says why it did.
+    pub fn wait(mut self) -> Ending {
+        let ending = self.thread.take().map(JoinHandle::join);
+        match ending {
+            Some(Ok(ending)) => ending,
+            // The panic has been printed by the thread itself.
+            Some(Err(_)) | None => Ending::Stopped,
+        }
+    }
+
+    /// Stops it in an orderly way.
+    pub fn stop(self) -> Ending {
+        self.bus.send(Command::Stop);
+        self.wait()
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        if let Some(thread) = self.thread.take() {
+            self.bus.send(Command::Stop);
+            // As above.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn starting() -> String {
+    format!("midge version {} starting", env!("CARGO_PKG_VERSION"))
+}
+
+fn ask(bus: &Bus, request: Request) -> Reply {
+    let (reply, answer) = sync_channel(1);
+    bus.send(Command::Control(request, reply));
+    answer.recv_timeout(PATIENCE).unwrap_or_else(|_| Reply::Error("the site does not answer".into()))
+}
+
+fn serve_control(data: &std::path::Path, bus: Bus) -> io::Result<ControlSocket> {
+    // `Bus` is Sync: its sender is, and so is the waker.
+    control::serve(data, move |request| ask(&bus, request))
+}
+
+/// What the parts of a site are made from.
+struct Builder {
+    now: Now,
+    clock: Clock,
+    config: Config,
+    key: [u8; 32],
+    log: Log,
+    members: Members,
+}
+
+impl Builder {
+    fn name(&self) -> String {
+        self.config.site.name.clone().unwrap_or_else(resolve::machine_name)
+    }
+
+    /// The node with its memory, and the members met before.
+    fn restore(&mut self, store: &mut Store, in_mesh: bool, damaged: &mut Vec<String>) -> Result<Node, StartError> {
+        let site = SiteId(rendezvous::PeerKey::from_seed(&self.key).0);
+        let membership =
+            in_mesh.then(|| Membership { site, name: self.name(), config: crate::limits::mesh(&self.config) });
+        let config = node::Config { broker: crate::limits::broker(&self.config), membership };
+        let mut node = Node::new(config, fresh_seed()?);
+        let mut bad = 0_u64;
+        let members = &mut self.members;
+        store.load(&mut |key, value| {
+            if !members.restore(key, value) && node.restore(key, value).is_err() {
+                bad += 1;
+            }
+        })?;
+        if bad > 0 {
+            damaged.push(format!("{bad} records could not be understood and are left alone"));
+        }
+        node.restored(self.now);
+        Ok(node)
+    }
+
+    fn paths(
+        &mut self,
+        token: &Token,
+        datagrams: Option<Box<dyn Datagrams>>,
+        event_loop: &Loop,
+    ) -> Result<Paths, StartError> {
+        let port = self.config.mesh.port;
+        let mut datagrams = match datagrams {
+            Some(datagrams) => datagrams,
+            None => Box::new(KernelDatagrams::bind(port).map_err(|error| StartError::Port { port, error })?),
+        };
+        event_loop.register(&mut *datagrams).map_err(system("can't watch the UDP port"))?;
+        let at = self.clock.to_std(self.now.instant);
+        let endpoint = Endpoint::new(crate::limits::link(&self.config, self.key), fresh_seed()?, at)
+            .map_err(|error| StartError::Link(error.to_string()))?;
+        let search = Rendezvous::new(&rendezvous::Config {
+            token: token.clone(),
+            key_seed: self.key,
+            rng_seed: fresh_seed()?,
+            name: self.name(),
+            members_max: self.config.limits.peers_max,
+            pace: rendezvous::Pace::default(),
+        });
+        let members = std::mem::take(&mut self.members);
+        let mut paths = Paths::new(self.now, self.clock, (endpoint, search, datagrams), members);
+        for (number, configured) in self.config.mesh.mailbox.iter().enumerate() {
+            let bus = event_loop.bus();
+            let mailbox = Mailbox::start(configured, PlaceId(number as u32), fresh_seed()?, self.clock, move |news| {
+                bus.send(Command::Mailbox(news));
+            })
+            .map_err(system("can't start a mailbox's thread"))?;
+            paths.add_mailbox(mailbox);
+        }
+        resolve::start(&self.config.mesh, event_loop.bus()).map_err(system("can't start the resolver's thread"))?;
+        Ok(paths)
+    }
+
+    fn announce(&mut self, listeners: &[SocketAddr], token: Option<&Token>, damaged: &[String]) {
+        use crate::config::Level::{Notice, Warning};
+        let now = self.now.wall;
+        for damage in damaged {
+            self.log.line(now, Warning, format_args!("Store: {damage}"));
+        }
+        for address in listeners {
+            self.log.line(now, Notice, format_args!("Opening listen socket on {address}."));
+        }
+        match token {
+            Some(token) => {
+                let site = identity::to_hex(&rendezvous::PeerKey::from_seed(&self.key).0[..4]);
+                let (name, mesh) = (self.name(), token.fingerprint());
+                self.log.line(now, Notice, format_args!("Site {name} ({site}) in mesh {mesh}."));
+            }
+            None => self.log.line(now, Notice, "In no mesh. midge create makes one, midge join TOKEN enters one."),
+        }
+    }
+}
+
+fn fresh_seed() -> Result<[u8; 32], StartError> {
+    identity::random_seed().map_err(system("the system gives no random bytes"))
+}

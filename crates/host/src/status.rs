@@ -1,0 +1,287 @@
+//! What `midge status` shows: one document for programs, and the same in lines for people.
+use crate::driver::{Clients, Paths};
+use crate::identity::to_hex;
+use link::PeerKey;
+use mqtt::Now;
+use node::{Node, PeerStatus};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// What does not change while the site runs.
+#[derive(Clone, Debug)]
+pub struct About {
+    /// The site's name.
+    pub name: String,
+    /// Its public key.
+    pub site: [u8; 32],
+    /// Fingerprint of its mesh, if it is in one.
+    pub mesh: Option<String>,
+    /// Where its state lives.
+    pub data: String,
+    /// `os` or `disk`.
+    pub sync: &'static str,
+    /// When it was started.
+    pub started: mqtt::Wall,
+    /// What was wrong with the store at the start.
+    pub damaged: Vec<String>,
+}
+
+/// The whole document.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Status {
+    /// Program version.
+    pub version: String,
+    /// The site's name.
+    pub name: String,
+    /// Its public key in hexadecimal.
+    pub site: String,
+    /// Seconds since the start.
+    pub uptime_secs: u64,
+    /// The data directory.
+    pub data: String,
+    /// How far a commit must have got before it is acknowledged: `os` or `disk`.
+    pub sync: String,
+    /// Damage found in the store at the start.
+    pub damaged: Vec<String>,
+    /// Addresses that MQTT is spoken at.
+    pub listeners: Vec<String>,
+    /// The broker.
+    pub broker: BrokerStatus,
+    /// The mesh, if the site is in one.
+    pub mesh: Option<MeshStatus>,
+}
+
+/// The broker's part.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct BrokerStatus {
+    /// Clients connected now.
+    pub clients: u64,
+    /// Sessions, connected or not.
+    pub sessions: u64,
+    /// Subscriptions.
+    pub subscriptions: u64,
+    /// Retained messages.
+    pub retained: u64,
+    /// Messages queued or in flight.
+    pub queued: u64,
+    /// PUBLISH packets received.
+    pub publishes_received: u64,
+    /// PUBLISH packets sent.
+    pub publishes_sent: u64,
+    /// Publishes refused because a queue was full.
+    pub refused: u64,
+    /// Messages dropped, all reasons.
+    pub dropped: u64,
+    /// Connections turned away by a limit.
+    pub turned_away: u64,
+}
+
+/// The mesh's part.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct MeshStatus {
+    /// Fingerprint of the mesh.
+    pub fingerprint: String,
+    /// The UDP port.
+    pub port: u16,
+    /// Own addresses that peers are told.
+    pub addresses: Vec<String>,
+    /// The mailboxes and how they are.
+    pub mailboxes: Vec<MailboxStatus>,
+    /// Doors behind which another mesh answers: address and its fingerprint.
+    pub strangers: Vec<(String, String)>,
+    /// The other sites.
+    pub peers: Vec<PeerLine>,
+}
+
+/// One mailbox.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct MailboxStatus {
+    /// Its address, without credentials.
+    pub url: String,
+    /// Subscribed and ready.
+    pub reachable: bool,
+    /// Why not.
+    pub trouble: Option<String>,
+}
+
+/// One other site.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PeerLine {
+    /// What it calls itself.
+    pub name: String,
+    /// Its public key in hexadecimal.
+    pub site: String,
+    /// Whether its link is up.
+    pub up: bool,
+    /// The operator does not want to meet it for now.
+    pub paused: bool,
+    /// `lan`, `direct` or `relayed`, while there is a path.
+    pub path: Option<String>,
+    /// Our candidate type: `host`, `srflx`, `prflx`, `relay`.
+    pub local_candidate: Option<String>,
+    /// Its candidate type.
+    pub remote_candidate: Option<String>,
+    /// Its address on that path.
+    pub remote: Option<String>,
+    /// Round trip in microseconds.
+    pub rtt_micros: Option<u64>,
+    /// Whether it has confirmed all that this site wants.
+    pub interest_confirmed: bool,
+    /// QoS 1 and 2 messages that it is owed.
+    pub outbox_messages: usize,
+    /// Their bytes.
+    pub outbox_bytes: usize,
+    /// Messages that it has acknowledged since the start.
+    pub acknowledged: u64,
+    /// Messages accepted from it since the start.
+    pub accepted: u64,
+    /// Whether retained values were equal at the last comparison.
+    pub retained_equal: bool,
+    /// Datagram bytes sent to it and received from it.
+    pub link_bytes: (u64, u64),
+}
+
+impl Status {
+    /// The state of a running site.
+    pub fn of(about: &About, now: Now, node: &Node, clients: &Clients, paths: Option<&Paths>) -> Self {
+        let stats = node.broker().stats();
+        Self {
+            version: env!("CARGO_PKG_VERSION").into(),
+            name: about.name.clone(),
+            site: to_hex(&about.site),
+            uptime_secs: now.wall.since(about.started).as_secs(),
+            data: about.data.clone(),
+            sync: about.sync.into(),
+            damaged: about.damaged.clone(),
+            listeners: clients.addresses().iter().map(ToString::to_string).collect(),
+            broker: BrokerStatus {
+                clients: stats.connected,
+                sessions: stats.sessions,
+                subscriptions: stats.subscriptions,
+                retained: stats.retained,
+                queued: stats.queued,
+                publishes_received: stats.publishes_received,
+                publishes_sent: stats.publishes_sent,
+                refused: stats.refused,
+                dropped: stats.dropped.iter().sum(),
+                turned_away: clients.refused.full + clients.refused.per_address,
+            },
+            mesh: about.mesh.clone().zip(paths).map(|(fingerprint, paths)| mesh_status(fingerprint, node, paths)),
+        }
+    }
+}
+
+fn mesh_status(fingerprint: String, node: &Node, paths: &Paths) -> MeshStatus {
+    let known: Vec<PeerStatus<'_>> = node.mesh().into_iter().flat_map(node::Mesh::peers).collect();
+    let peers = paths.members().iter().map(|(peer, member)| {
+        let status = known.iter().find(|status| status.peer.0 == peer.0);
+        peer_line(peer, member.paused, paths.members().name(peer), status, paths)
+    });
+    MeshStatus {
+        fingerprint,
+        port: paths.port(),
+        addresses: paths.local_addresses().iter().map(ToString::to_string).collect(),
+        mailboxes: paths
+            .mailboxes()
+            .iter()
+            .map(|state| MailboxStatus {
+                url: state.mailbox.url().to_owned(),
+                reachable: state.reachable,
+                trouble: state.trouble.clone(),
+            })
+            .collect(),
+        strangers: paths.strangers().iter().map(|(address, mesh)| (address.to_string(), mesh.clone())).collect(),
+        peers: peers.collect(),
+    }
+}
+
+fn peer_line(peer: PeerKey, paused: bool, name: String, status: Option<&PeerStatus<'_>>, paths: &Paths) -> PeerLine {
+    let link = paths.endpoint().status().into_iter().find(|status| status.peer == peer);
+    let path = link.as_ref().filter(|link| link.is_up).and_then(|link| link.path);
+    PeerLine {
+        name,
+        site: to_hex(&peer.0),
+        up: path.is_some(),
+        paused,
+        path: path.map(|path| path.kind.to_string()),
+        local_candidate: path.map(|path| path.local_type.to_string()),
+        remote_candidate: path.map(|path| path.remote_type.to_string()),
+        remote: path.map(|path| path.remote.to_string()),
+        rtt_micros: path.map(|path| path.rtt.as_micros() as u64),
+        interest_confirmed: status.is_some_and(|status| status.interest_confirmed),
+        outbox_messages: status.map_or(0, |status| status.outbox_messages),
+        outbox_bytes: status.map_or(0, |status| status.outbox_bytes),
+        acknowledged: status.map_or(0, |status| status.acknowledged),
+        accepted: status.map_or(0, |status| status.accepted),
+        retained_equal: status.is_some_and(|status| status.retained_equal),
+        link_bytes: link.map_or((0, 0), |link| (link.bytes.sent, link.bytes.received)),
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "midge {}  site {} ({})", self.version, self.name, &self.site[..8.min(self.site.len())])?;
+        writeln!(f, "  up {} s, state in {} (sync = {})", self.uptime_secs, self.data, self.sync)?;
+        for damage in &self.damaged {
+            writeln!(f, "  store damage: {damage}")?;
+        }
+        writeln!(f, "  listening on {}", self.listeners.join(", "))?;
+        let b = &self.broker;
+        writeln!(
+            f,
+            "  {} clients, {} sessions, {} subscriptions, {} retained, {} queued",
+            b.clients, b.sessions, b.subscriptions, b.retained, b.queued
+        )?;
+        writeln!(
+            f,
+            "  {} publishes in, {} out, {} refused, {} dropped, {} connections turned away",
+            b.publishes_received, b.publishes_sent, b.refused, b.dropped, b.turned_away
+        )?;
+        match &self.mesh {
+            Some(mesh) => mesh.fmt(f),
+            None => writeln!(f, "not in a mesh (midge create makes one, midge join TOKEN enters one)"),
+        }
+    }
+}
+
+impl fmt::Display for MeshStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "mesh {}  UDP port {}, known here as {}", self.fingerprint, self.port, self.addresses.join(", "))?;
+        for mailbox in &self.mailboxes {
+            match (&mailbox.trouble, mailbox.reachable) {
+                (_, true) => writeln!(f, "  mailbox {}: reachable", mailbox.url)?,
+                (Some(trouble), false) => writeln!(f, "  mailbox {}: {trouble}", mailbox.url)?,
+                (None, false) => writeln!(f, "  mailbox {}: connecting", mailbox.url)?,
+            }
+        }
+        for (address, fingerprint) in &self.strangers {
+            writeln!(f, "  {address} is in another mesh: {fingerprint}")?;
+        }
+        if self.peers.is_empty() {
+            writeln!(f, "  no other site has been met yet")?;
+        }
+        self.peers.iter().try_for_each(|peer| write!(f, "  {peer}"))
+    }
+}
+
+impl fmt::Display for PeerLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({}): ", self.name, &self.site[..8.min(self.site.len())])?;
+        match (&self.path, &self.local_candidate, &self.remote_candidate, &self.remote) {
+            (Some(path), Some(local), Some(remote), Some(address)) => write!(
+                f,
+                "{path}, {local} to {remote} {address}, {:.1} ms",
+                self.rtt_micros.unwrap_or(0) as f64 / 1000.0
+            )?,
+            _ if self.paused => f.write_str("paused")?,
+            _ => f.write_str("no link")?,
+        }
+        if self.outbox_messages > 0 {
+            write!(f, ", owed {} messages ({} bytes)", self.outbox_messages, self.outbox_bytes)?;
+        }
+        if self.up && !self.interest_confirmed {
+            f.write_str(", has not confirmed our interest yet")?;
+        }
+        writeln!(f)
+    }
+}

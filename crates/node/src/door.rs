@@ -1,0 +1,154 @@
+//! What goes in and what comes out.
+use crate::{ConnId, Lane, SiteId};
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::fmt;
+use mqtt::Message;
+
+/// What happens to a site.
+#[derive(Clone, Copy, Debug)]
+pub enum Input<'a> {
+    /// A client connected.
+    Opened {
+        /// The host's name for the connection.
+        conn: ConnId,
+        /// Its address, for the log.
+        origin: &'a str,
+    },
+    /// Bytes from a client.
+    Received {
+        /// From whom.
+        conn: ConnId,
+        /// Any part of its stream.
+        bytes: &'a [u8],
+    },
+    /// The connection is gone.
+    Closed {
+        /// Which.
+        conn: ConnId,
+    },
+    /// All that was ready for this connection is written.
+    Drained {
+        /// Which.
+        conn: ConnId,
+    },
+    /// A link to a peer is up.
+    LinkUp {
+        /// The key that the link has authenticated.
+        peer: SiteId,
+        /// What it is called so far.
+        name: &'a str,
+    },
+    /// The link to a peer is gone.
+    LinkDown {
+        /// Whose.
+        peer: SiteId,
+    },
+    /// A frame from a peer.
+    Frame {
+        /// Whose.
+        peer: SiteId,
+        /// The frame.
+        bytes: &'a [u8],
+    },
+    /// That site is no member any more.
+    Forget {
+        /// Which.
+        peer: SiteId,
+    },
+    /// A message of the embedding program.
+    Publish {
+        /// What.
+        message: &'a Message,
+    },
+    /// The time of [`crate::Node::poll_timeout`] has come, or a round of the driver ends.
+    Timeout,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug)]
+pub enum Output {
+    /// This connection has bytes ready: see [`crate::Node::outgoing`].
+    Flush(ConnId),
+    /// Write what is ready, then close.
+    Close(ConnId),
+    /// Stop reading from this connection.
+    Pause(ConnId),
+    /// Read again.
+    Resume(ConnId),
+    /// Send this to a peer.
+    Frame {
+        /// To whom.
+        peer: SiteId,
+        /// How.
+        lane: Lane,
+        /// What.
+        bytes: Vec<u8>,
+    },
+    /// Begin a new link session with this peer.
+    Reset {
+        /// With whom.
+        peer: SiteId,
+    },
+    /// For the log.
+    Event(Event),
+}
+
+/// Something worth a line in the log.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Event {
+    /// Of a client.
+    Broker(broker::Event),
+    /// Of a peer.
+    Mesh(mesh::Event),
+    /// A link session was given up.
+    Fault {
+        /// With whom.
+        peer: SiteId,
+        /// What it calls itself.
+        name: Box<str>,
+        /// Why.
+        fault: mesh::Fault,
+    },
+    /// Nothing can be exchanged with this peer.
+    Refused {
+        /// Which.
+        peer: SiteId,
+        /// What it calls itself.
+        name: Box<str>,
+        /// What the operator has to do.
+        reason: mesh::Refusal,
+    },
+}
+
+/// One change of the stored state: `None` deletes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Change {
+    /// Which record.
+    pub key: Box<[u8]>,
+    /// Its new value.
+    pub value: Option<Box<[u8]>>,
+}
+
+/// A stored record that no core understands; the rest goes on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Damaged {
+    /// One of the broker's.
+    Broker(broker::Damaged),
+    /// One of the mesh's.
+    Mesh(mesh::Damaged),
+    /// Nobody's.
+    Unknown,
+}
+
+impl fmt::Display for Damaged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Broker(damaged) => damaged.fmt(f),
+            Self::Mesh(damaged) => damaged.fmt(f),
+            Self::Unknown => f.write_str("a stored record has a key that nobody knows"),
+        }
+    }
+}
+
+impl core::error::Error for Damaged {}

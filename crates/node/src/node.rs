@@ -1,0 +1,326 @@
+use crate::door::{Change, Damaged, Event, Input, Output};
+use crate::peers::Peers;
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use alloc::string::String;
+use alloc::vec::Vec;
+use broker::{AttachId, Broker, ConnId, Delivery, Outgoing, Role};
+use mesh::{Mesh, SiteId};
+use mqtt::packet::{RetainHandling, SubscribeOptions};
+use mqtt::{Instant, Message, Now, QoS, Topic};
+
+/// First byte of the keys in the store: whose record it is.
+const BROKER_KEYS: u8 = b'b';
+const MESH_KEYS: u8 = b'm';
+
+/// The participant that stands for the embedding program.
+const APPLICATION: AttachId = AttachId(1);
+
+/// What a node is made from.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Limits and choices of the broker.
+    pub broker: broker::Config,
+    /// The site's place in a mesh, if it is in one.
+    pub membership: Option<Membership>,
+}
+
+/// A site's place in a mesh.
+#[derive(Clone, Debug)]
+pub struct Membership {
+    /// Its own key.
+    pub site: SiteId,
+    /// What it calls itself.
+    pub name: String,
+    /// Limits and rights.
+    pub config: mesh::Config,
+}
+
+/// One site: its broker and its part of the mesh.
+pub struct Node {
+    broker: Broker,
+    mesh: Option<Mesh>,
+    peers: Peers,
+    outputs: VecDeque<Output>,
+    /// Deliveries of one publish to several peers, gathered so that they share one id and one stored body.
+    gathered: Option<(Message, Vec<SiteId>)>,
+    sealed: u64,
+    committed: u64,
+}
+
+impl core::fmt::Debug for Node {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Node").field("sealed", &self.sealed).field("committed", &self.committed).finish_non_exhaustive()
+    }
+}
+
+impl Node {
+    /// A site without memory: [`Node::restore`] each stored record, then [`Node::restored`]. `seed` must be fresh for
+    /// every start: the mesh takes its epoch from it.
+    pub fn new(config: Config, seed: [u8; 32]) -> Self {
+        let broker_seed = seed.iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte));
+        Self {
+            broker: Broker::new(config.broker, broker_seed),
+            mesh: config.membership.map(|own| Mesh::new(own.config, own.site, &own.name, seed)),
+            peers: Peers::new(),
+            outputs: VecDeque::new(),
+            gathered: None,
+            sealed: 0,
+            committed: 0,
+        }
+    }
+
+    /// One record from the store, in any order.
+    ///
+    /// # Errors
+    /// When nobody understands it: it is left out.
+    pub fn restore(&mut self, key: &[u8], value: &[u8]) -> Result<(), Damaged> {
+        match key.split_first() {
+            Some((&BROKER_KEYS, key)) => self.broker.restore(key, value).map_err(Damaged::Broker),
+            // A site that has left its mesh keeps the records: it may come back.
+            Some((&MESH_KEYS, key)) => match &mut self.mesh {
+                Some(mesh) => mesh.restore(key, value).map_err(Damaged::Mesh),
+                None => Ok(()),
+            },
+            _ => Err(Damaged::Unknown),
+        }
+    }
+
+    /// The store has been read to its end, even if it was empty.
+    pub fn restored(&mut self, now: Now) {
+        let own = broker::Input::Attach { id: APPLICATION, role: Role::Application, name: "application" };
+        self.broker.handle(now, own);
+        self.broker.restored(now);
+        if let Some(mesh) = &mut self.mesh {
+            mesh.restored(now);
+        }
+        self.carry(now);
+    }
+
+    /// Something happened.
+    pub fn handle(&mut self, now: Now, input: Input<'_>) {
+        match input {
+            Input::Opened { conn, origin } => self.broker.handle(now, broker::Input::Opened { conn, origin }),
+            Input::Received { conn, bytes } => self.broker.handle(now, broker::Input::Received { conn, bytes }),
+            Input::Closed { conn } => self.broker.handle(now, broker::Input::Closed { conn }),
+            Input::Drained { conn } => self.broker.handle(now, broker::Input::Drained { conn }),
+            Input::Publish { message } => {
+                self.broker.handle(now, broker::Input::Publish { id: APPLICATION, message });
+            }
+            Input::LinkUp { peer, name } => self.tell_mesh(now, mesh::Input::LinkUp { peer, name }),
+            Input::LinkDown { peer } => self.tell_mesh(now, mesh::Input::LinkDown { peer }),
+            Input::Frame { peer, bytes } => self.tell_mesh(now, mesh::Input::Frame { peer, bytes }),
+            Input::Forget { peer } => {
+                self.tell_mesh(now, mesh::Input::Forget { peer });
+                if let Some(id) = self.peers.remove(peer) {
+                    self.broker.handle(now, broker::Input::Detach { id });
+                }
+            }
+            Input::Timeout => {
+                if self.broker.poll_timeout().is_some_and(|at| at <= now.instant) {
+                    self.broker.handle(now, broker::Input::Timeout);
+                }
+                if self.mesh.as_ref().and_then(Mesh::poll_timeout).is_some_and(|at| at <= now.instant) {
+                    self.tell_mesh(now, mesh::Input::Timeout);
+                }
+            }
+        }
+        self.carry(now);
+    }
+
+    /// What is to be done next. Poll after inputs, after [`Node::seal`] and after [`Node::committed`].
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When [`Input::Timeout`] is due.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let mesh = self.mesh.as_ref().and_then(Mesh::poll_timeout);
+        self.broker.poll_timeout().into_iter().chain(mesh).min()
+    }
+
+    /// Bytes for a connection. What depends on an uncommitted batch is not among those that are ready.
+    pub fn outgoing(&mut self, conn: ConnId) -> Option<&mut Outgoing> {
+        self.broker.outgoing(conn)
+    }
+
+    /// Closes the batch. Its changes, together with those of the host itself, are to be committed as one, in the
+    /// order of the batches, then [`Node::committed`] told. `None`: there is nothing to wait for.
+    pub fn seal(&mut self, now: Now, hosts: Vec<Change>) -> Option<(u64, Vec<Change>)> {
+        self.sealed += 1;
+        let batch = self.sealed;
+        let mut changes = hosts;
+        let broker = self.broker.seal(batch).into_iter();
+        changes.extend(broker.map(|change| own(BROKER_KEYS, &change.key, change.value)));
+        if let Some(mesh) = &mut self.mesh {
+            let mesh = mesh.seal(batch).into_iter();
+            changes.extend(mesh.map(|change| own(MESH_KEYS, &change.key, change.value)));
+        }
+        self.carry(now);
+        if changes.is_empty() && self.committed + 1 == batch {
+            self.committed(now, batch);
+            return None;
+        }
+        Some((batch, changes))
+    }
+
+    /// The store has this batch and all before it: what depended on them may go.
+    pub fn committed(&mut self, now: Now, batch: u64) {
+        self.committed = self.committed.max(batch);
+        self.broker.committed(batch);
+        if let Some(mesh) = &mut self.mesh {
+            mesh.committed(batch);
+        }
+        self.carry(now);
+    }
+
+    /// The broker, for `status`.
+    pub fn broker(&self) -> &Broker {
+        &self.broker
+    }
+
+    /// The site's part of the mesh, for `status`.
+    pub fn mesh(&self) -> Option<&Mesh> {
+        self.mesh.as_ref()
+    }
+
+    fn tell_mesh(&mut self, now: Now, input: mesh::Input<'_>) {
+        if let Some(mesh) = &mut self.mesh {
+            mesh.handle(now, input);
+        }
+    }
+
+    /// Carries words between broker and mesh until both are silent.
+    fn carry(&mut self, now: Now) {
+        loop {
+            if let Some(output) = self.broker.poll_output() {
+                self.broker_said(now, output);
+            } else if self.gathered.is_some() {
+                self.hand_over(now);
+            } else if let Some(output) = self.mesh.as_mut().and_then(Mesh::poll_output) {
+                self.mesh_said(now, output);
+            } else {
+                return;
+            }
+        }
+    }
+
+    fn broker_said(&mut self, now: Now, output: broker::Output) {
+        match output {
+            broker::Output::Flush(conn) => self.outputs.push_back(Output::Flush(conn)),
+            broker::Output::Close(conn) => self.outputs.push_back(Output::Close(conn)),
+            broker::Output::Pause(conn) => self.outputs.push_back(Output::Pause(conn)),
+            broker::Output::Resume(conn) => self.outputs.push_back(Output::Resume(conn)),
+            broker::Output::Verify(credentials) => {
+                // Nobody here knows passwords: listeners that would need them are refused by the configuration.
+                let verdict = broker::Verdict::NotAuthorized;
+                self.broker.handle(now, broker::Input::Verdict { conn: credentials.conn, verdict });
+            }
+            broker::Output::Deliver(delivery) => self.gather(now, delivery),
+            broker::Output::Interest { filter, wanted } => {
+                self.tell_mesh(now, mesh::Input::Interest { filter: filter.borrow(), wanted });
+            }
+            broker::Output::Retained { topic, message, by: _ } => {
+                self.tell_mesh(now, mesh::Input::Retained { topic: topic.borrow(), message: message.as_ref() });
+            }
+            broker::Output::Event(event) => self.outputs.push_back(Output::Event(Event::Broker(event))),
+        }
+    }
+
+    fn gather(&mut self, now: Now, delivery: Delivery) {
+        let Some(site) = self.peers.site(delivery.to) else { return };
+        match &mut self.gathered {
+            Some((message, sites)) if message.is_same(&delivery.message) => sites.push(site),
+            _ => {
+                self.hand_over(now);
+                self.gathered = Some((delivery.message, Vec::from([site])));
+            }
+        }
+    }
+
+    fn hand_over(&mut self, now: Now) {
+        if let Some((message, sites)) = self.gathered.take() {
+            self.tell_mesh(now, mesh::Input::Outgoing { message, peers: &sites });
+        }
+    }
+
+    fn mesh_said(&mut self, now: Now, output: mesh::Output) {
+        match output {
+            mesh::Output::Frame { peer, lane, bytes } => self.outputs.push_back(Output::Frame { peer, lane, bytes }),
+            mesh::Output::Deliver { from, message } => {
+                let id = self.participant(now, from);
+                self.broker.handle(now, broker::Input::Publish { id, message: &message });
+            }
+            mesh::Output::RetainedState { topic, message } => {
+                let input = broker::Input::RetainedState { topic: topic.borrow(), message: message.as_ref() };
+                self.broker.handle(now, input);
+            }
+            mesh::Output::NeedRetained { peer, topic } => self.answer(now, peer, topic.borrow()),
+            mesh::Output::PeerInterest { peer, filter, wanted } => {
+                let id = self.participant(now, peer);
+                let filter = filter.borrow();
+                self.broker.handle(
+                    now,
+                    if wanted {
+                        broker::Input::Subscribe { id, filter, options: AS_PUBLISHED }
+                    } else {
+                        broker::Input::Unsubscribe { id, filter }
+                    },
+                );
+            }
+            mesh::Output::PeerKnown { peer, name: _ } => {
+                self.participant(now, peer);
+            }
+            mesh::Output::Obstructed { peer, full } => {
+                let id = self.participant(now, peer);
+                self.broker.handle(now, broker::Input::Obstructed { id, full });
+            }
+            mesh::Output::Reset { peer, reason } => {
+                let event = Event::Fault { peer, name: self.name(peer), fault: reason };
+                self.outputs.push_back(Output::Event(event));
+                self.outputs.push_back(Output::Reset { peer });
+            }
+            mesh::Output::Refused { peer, reason } => {
+                let event = Event::Refused { peer, name: self.name(peer), reason };
+                self.outputs.push_back(Output::Event(event));
+            }
+            mesh::Output::Event(event) => self.outputs.push_back(Output::Event(Event::Mesh(event))),
+        }
+    }
+
+    fn answer(&mut self, now: Now, peer: SiteId, topic: Topic<'_>) {
+        let message = self.broker.retained(topic);
+        if let Some(mesh) = &mut self.mesh {
+            mesh.handle(now, mesh::Input::Body { peer, topic, message });
+        }
+    }
+
+    fn participant(&mut self, now: Now, peer: SiteId) -> AttachId {
+        let (id, is_new) = self.peers.admit(peer);
+        if is_new {
+            let name = self.name(peer);
+            self.broker.handle(now, broker::Input::Attach { id, role: Role::Peer, name: &name });
+        }
+        id
+    }
+
+    fn name(&self, peer: SiteId) -> Box<str> {
+        let known = self.mesh.iter().flat_map(Mesh::peers).find(|status| status.peer == peer);
+        known.map_or_else(|| alloc::format!("{peer}").into(), |status| status.name.into())
+    }
+}
+
+/// How a peer subscribes: everything as it was published, the retained state by its own means.
+const AS_PUBLISHED: SubscribeOptions = SubscribeOptions {
+    qos: QoS::ExactlyOnce,
+    no_local: false,
+    retain_as_published: true,
+    retain_handling: RetainHandling::Never,
+};
+
+fn own(space: u8, key: &[u8], value: Option<Box<[u8]>>) -> Change {
+    let mut whole = Vec::with_capacity(key.len() + 1);
+    whole.push(space);
+    whole.extend_from_slice(key);
+    Change { key: whole.into(), value }
+}
