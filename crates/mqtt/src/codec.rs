@@ -128,6 +128,21 @@ impl<'a> Frame<'a> {
         decode::publish(self.first, self.body, version)
     }
 
+    /// The acknowledgement that this packet is in its short form: Success, no properties. `None` for everything else,
+    /// which [`Frame::packet`] reads.
+    #[inline]
+    pub fn short_ack(&self) -> Option<(AckKind, PacketId)> {
+        let kind = match self.first >> 4 {
+            4 => AckKind::PubAck,
+            5 => AckKind::PubRec,
+            6 => AckKind::PubRel,
+            7 => AckKind::PubComp,
+            _ => return None,
+        };
+        let &[high, low] = self.body else { return None };
+        Some((kind, PacketId::new(u16::from_be_bytes([high, low]))?))
+    }
+
     /// Reads any packet.
     pub fn packet(&self, version: Version) -> Result<Packet<'a>, DecodeError> {
         decode::packet(*self, version)

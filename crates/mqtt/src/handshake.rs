@@ -256,11 +256,14 @@ impl<T> Outbound<T> {
         if self.slots.len() - self.gone >= usize::from(u16::MAX) {
             return None;
         }
+        // Identifiers repeat after one round: only what is older can be in the way.
+        let crowded = self.slots.front().is_some_and(|slot| self.last + 2 >= slot.serial + ROUND);
         let mut serial = self.last;
         loop {
             serial += 1;
-            if let Some(id) = id_of(serial).filter(|&id| self.find(id).is_none()) {
-                return Some((serial, id));
+            match id_of(serial) {
+                Some(id) if !crowded || self.find(id).is_none() => return Some((serial, id)),
+                Some(_) | None => {}
             }
         }
     }
@@ -272,10 +275,18 @@ impl<T> Outbound<T> {
 
     /// Where the live slot of an identifier is. There is one candidate serial for each round that the slots span, and
     /// they span more than two only while one message waits for tens of thousands of others.
+    #[inline]
     fn find(&self, id: PacketId) -> Option<usize> {
         let front = self.slots.front()?.serial;
-        let id = u64::from(id.get());
-        let mut serial = (front & !(ROUND - 1)) | id;
+        // Acknowledgements come in the order of the messages, mostly; the front is never gone.
+        if id_of(front) == Some(id) {
+            return Some(0);
+        }
+        self.find_behind(front, id)
+    }
+
+    fn find_behind(&self, front: u64, id: PacketId) -> Option<usize> {
+        let mut serial = (front & !(ROUND - 1)) | u64::from(id.get());
         if serial < front {
             serial += ROUND;
         }
@@ -305,8 +316,25 @@ impl<T> Outbound<T> {
     }
 
     fn vacate(&mut self, at: usize) -> State<T> {
-        let state = core::mem::replace(&mut self.slots[at].state, State::Gone);
-        self.gone += 1;
+        let state = match at {
+            0 => self.slots.pop_front().map_or(State::Gone, |slot| slot.state),
+            at => {
+                self.gone += 1;
+                core::mem::replace(&mut self.slots[at].state, State::Gone)
+            }
+        };
+        if self.gone > 0 {
+            self.tidy();
+        }
+        if self.slots.is_empty() && self.slots.capacity() > IDLE_SLOTS {
+            self.slots = VecDeque::new();
+        }
+        self.skip_unsendable();
+        state
+    }
+
+    /// Keeps the front alive and the gone a minority.
+    fn tidy(&mut self) {
         while self.slots.front().is_some_and(|slot| matches!(slot.state, State::Gone)) {
             self.slots.pop_front();
             self.gone -= 1;
@@ -314,11 +342,6 @@ impl<T> Outbound<T> {
         if self.gone > GONE_MAX.max(self.slots.len() / 2) {
             self.sweep();
         }
-        if self.slots.is_empty() && self.slots.capacity() > IDLE_SLOTS {
-            self.slots = VecDeque::new();
-        }
-        self.skip_unsendable();
-        state
     }
 
     fn sweep(&mut self) {
@@ -328,10 +351,14 @@ impl<T> Outbound<T> {
 
     /// Moves the mark of what is still to be sent again over slots that are not: so it is above `last` as soon as
     /// nothing is left.
+    #[inline]
     fn skip_unsendable(&mut self) {
-        if self.unsent > self.last {
-            return;
+        if self.unsent <= self.last {
+            self.find_unsent();
         }
+    }
+
+    fn find_unsent(&mut self) {
         let from = self.slots.partition_point(|slot| slot.serial < self.unsent);
         let next = self.slots.range(from..).find(|slot| matches!(slot.state, State::Sent(_)));
         self.unsent = next.map_or(self.last + 1, |slot| slot.serial);

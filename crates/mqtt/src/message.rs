@@ -13,7 +13,7 @@ use core::time::Duration;
 
 /// A message as queued, retained and sent between sites. Cloning shares it.
 ///
-/// The block is a head of [`HEAD`] bytes, then topic, then forwardable properties in wire form, then payload: so one
+/// The block is a head of 15 bytes, then topic, then forwardable properties in wire form, then payload: so one
 /// allocation holds a message, and its stored form is the block with a version before it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Message(Arc<[u8]>);
@@ -107,7 +107,9 @@ impl Message {
     ) -> Self {
         let options = MessageOptions { qos, retain, properties: &[], expires };
         let mut wire = Vec::new();
-        properties.write_forwardable(&mut wire);
+        if !properties.is_empty() {
+            properties.write_forwardable(&mut wire);
+        }
         let (mut block, [_, properties_at, payload_at]) = build(topic, wire.len(), payload.len(), options);
         if let Some(bytes) = Arc::get_mut(&mut block) {
             bytes[properties_at].copy_from_slice(&wire);

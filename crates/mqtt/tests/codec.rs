@@ -400,10 +400,8 @@ fn malformed_in_every_version() {
             refuses(version, wire, error, reason);
         }
     }
-    for wire in ["f0 00"] {
-        refuses(V31, wire, E::PacketType, M);
-        refuses(V311, wire, E::PacketType, M);
-    }
+    refuses(V31, "f0 00", E::PacketType, M);
+    refuses(V311, "f0 00", E::PacketType, M);
     refuses(V311, "e0 01 00", E::Trailing, M);
 }
 

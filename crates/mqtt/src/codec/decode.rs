@@ -46,19 +46,31 @@ pub(super) fn publish<'a>(first: u8, body: &'a [u8], version: Version) -> Read<P
     let mut reader = Reader::new(body);
     let topic = reader.binary()?;
     let packet_id = if qos == QoS::AtMostOnce { None } else { Some(reader.packet_id()?) };
-    let properties = match version {
-        Version::V5 => match reader.section()? {
-            [] => PublishProperties::default(),
-            section => PublishProperties::parse(section)?,
-        },
-        Version::V3_1 | Version::V3_1_1 => PublishProperties::default(),
-    };
+    let section = if version == Version::V5 { reader.section()? } else { &[] };
+    let retain = first & 1 != 0;
+    let payload = reader.rest();
+    let plain = PublishProperties::default();
+    if !section.is_empty() {
+        let publish = Publish { dup, retain, qos, topic: None, packet_id, properties: plain, payload };
+        return publish_with_properties(publish, topic, section);
+    }
+    if topic.is_empty() {
+        return Err(DecodeError::TopicMissing);
+    }
+    let topic = Some(Topic::from_wire(topic)?);
+    Ok(Publish { dup, retain, qos, topic, packet_id, properties: plain, payload })
+}
+
+/// Apart from the way of most messages, which have none.
+#[inline(never)]
+fn publish_with_properties<'a>(plain: Publish<'a>, topic: &'a [u8], section: &'a [u8]) -> Read<Publish<'a>> {
+    let properties = PublishProperties::parse(section)?;
     let topic = match topic {
         [] if properties.topic_alias.is_some() => None,
         [] => return Err(DecodeError::TopicMissing),
         topic => Some(Topic::from_wire(topic)?),
     };
-    Ok(Publish { dup, retain: first & 1 != 0, qos, topic, packet_id, properties, payload: reader.rest() })
+    Ok(Publish { topic, properties, ..plain })
 }
 
 const WILL: u8 = 0b0000_0100;
