@@ -2,7 +2,7 @@
 use crate::config::Config;
 use crate::door::{Change, Output};
 use crate::event::{Event, Stats};
-use crate::frame::{Floor, Key, Substance};
+use crate::frame::{Floor, Key, Substance, Version};
 use crate::interest::Interest;
 use crate::outbox::{Bodies, BodyKey, StateCargo};
 use crate::record::{self, StoredBody};
@@ -10,7 +10,7 @@ use crate::replica::{Entry, Replica, key_of, version};
 use crate::site::SiteId;
 use crate::stamp::{Stamp, StampClock};
 use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 use core::time::Duration;
 use mqtt::{Instant, Message, Now, QoS, Topic, Wall};
@@ -124,6 +124,8 @@ pub(crate) struct Home {
     pub(crate) changes: Vec<Change>,
     pub(crate) outputs: VecDeque<Output>,
     pub(crate) stats: Stats,
+    /// QoS 0 publishes, by origin, that were delivered as states: their messages may still be on the way.
+    as_states: BTreeMap<SiteId, BTreeSet<Stamp>>,
     fresh: BTreeMap<Key, Fresh>,
     /// Retained publishes of this batch whose version is not known yet.
     unversioned: BTreeMap<Key, (BodyKey, Vec<SiteId>)>,
@@ -155,6 +157,7 @@ impl Home {
             changes: Vec::new(),
             outputs: VecDeque::new(),
             stats: Stats::default(),
+            as_states: BTreeMap::new(),
             fresh: BTreeMap::new(),
             unversioned: BTreeMap::new(),
             unstored: Vec::new(),
@@ -219,6 +222,20 @@ impl Home {
         }
         let cargo = StateCargo { topic: topic.to_buf(), version, substance, qos, message: message.cloned() };
         self.fresh.insert(key, Fresh { cargo, covered, claimed });
+    }
+
+    /// A QoS 0 publish was delivered as a state. Only the newest can still be under way as messages.
+    pub(crate) fn note_as_state(&mut self, version: Version) {
+        const STAMPS_MAX: usize = 1024;
+        let stamps = self.as_states.entry(version.origin).or_default();
+        stamps.insert(version.stamp);
+        if stamps.len() > STAMPS_MAX {
+            stamps.pop_first();
+        }
+    }
+
+    pub(crate) fn came_as_state(&self, origin: SiteId, stamp: Stamp) -> bool {
+        self.as_states.get(&origin).is_some_and(|stamps| stamps.contains(&stamp))
     }
 
     /// What was retained in this batch; the batch is over.

@@ -348,8 +348,8 @@ impl Peer {
     fn deliver(&mut self, home: &mut Home, now: Now, record: &MessageRecord<'_>, message: Message) {
         let message = if message.retain() {
             let standing = self.take_version(home, now, record, &message);
-            if standing == Some(Standing::Same) && message.qos() == QoS::AtMostOnce {
-                // It came as a state before, and was delivered then.
+            let came = record.version.is_some_and(|stamp| home.came_as_state(self.site, stamp));
+            if message.qos() == QoS::AtMostOnce && (came || standing == Some(Standing::Same)) {
                 return self.count_duplicate(home);
             }
             match standing {

@@ -412,6 +412,7 @@ impl Peer {
                 // QoS 0 does not come again by an outbox: this is its only way to who listens here.
                 self.accepted += 1;
                 home.stats.messages_in += 1;
+                home.note_as_state(version);
                 home.put(Output::Deliver { from: self.site, message });
             }
             (Substance::Value, _) => {
