@@ -1,5 +1,6 @@
 use crate::path::CandidateType;
 use core::fmt;
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// What a site tells a peer so that the peer can reach it. Secret: the password admits to path checks, though never
@@ -118,6 +119,14 @@ impl Card {
             return Err(CardError::Trailing);
         }
         Ok(Self { instance, generation, connection, ufrag, pwd, candidates })
+    }
+
+    /// Whether both cards are of one life of the sender and name the same addresses, ports aside.
+    pub(crate) fn is_from_same_place(&self, other: &Self) -> bool {
+        let addresses = |card: &Self| -> BTreeSet<IpAddr> {
+            card.candidates.iter().map(|candidate| candidate.address.ip()).collect()
+        };
+        self.instance == other.instance && addresses(self) == addresses(other)
     }
 
     /// The most useful candidates that fit into `room` bytes, in their order. The first of each type and family is

@@ -21,6 +21,8 @@ const KEEP_OPEN: Duration = Duration::from_secs(25);
 const SILENT_RETRY: Duration = Duration::from_secs(60);
 /// An answer older than this is asked for again when somebody starts to need it.
 const STALE: Duration = Duration::from_secs(10);
+/// An answer is never doubted earlier than this.
+const DOUBT_MIN: Duration = Duration::from_secs(1);
 
 /// The questions under way.
 #[derive(Default)]
@@ -55,6 +57,16 @@ impl Gatherer {
                 let due = self.needed.then_some(now);
                 let query = Query { id: [0; 12], tries: 0, due, mapped: None, answered_at: None };
                 self.queries.entry((*local, *server)).or_insert(query);
+            }
+        }
+    }
+
+    /// A path may have died because a NAT in front of us was changed: what was learnt is asked for again.
+    pub(crate) fn doubt(&mut self, now: Instant) {
+        for query in self.queries.values_mut() {
+            let recent = query.answered_at.is_some_and(|at| now.saturating_duration_since(at) < DOUBT_MIN);
+            if !recent && query.tries == 0 {
+                query.due = Some(now);
             }
         }
     }

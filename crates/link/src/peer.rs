@@ -258,7 +258,10 @@ impl Peer {
     /// The peer has new credentials. Ours stay: were they renewed by a card that arrives, two cards that cross would
     /// make both sides renew theirs for ever.
     fn search_with(&mut self, site: &mut Site, card: &Card) {
-        self.failures = 0;
+        // That the peer tries again says nothing of a way; that it is elsewhere now does.
+        if self.remote.as_ref().is_none_or(|known| !known.is_from_same_place(card)) {
+            self.failures = 0;
+        }
         match &mut self.next {
             Some(next) if next.remote().is_none() => next.set_remote(card),
             Some(_) | None => {
@@ -305,6 +308,7 @@ impl Peer {
         }
         self.next = Some(session);
         self.search = Search::Running { since: site.now };
+        site.gatherer.doubt(site.now);
         self.permit(site);
         self.tell(site);
     }
@@ -559,6 +563,7 @@ impl Peer {
         }
         let wait = REST.saturating_mul(1 << self.failures.min(10)).min(REST_MAX);
         let retry_in = site.jittered(wait);
+        site.renew_relays(SEARCH_MAX);
         self.failures += 1;
         self.search = Search::Resting { until: site.now + retry_in };
         site.event(Event::NoPath { peer: self.key, failures: self.failures, retry_in });
@@ -787,6 +792,9 @@ impl Peer {
             return;
         };
         if now >= since + DEAD_AFTER {
+            if self.described_path().is_some_and(|path| path.kind == PathKind::Relayed) {
+                site.renew_relays(DEAD_AFTER);
+            }
             self.give_up(site, DownReason::DeadPath);
             if self.next.is_none() {
                 self.search_afresh(site);
@@ -798,6 +806,7 @@ impl Peer {
             if let Some(live) = &mut self.live {
                 live.session.set_pace(Pace::Alarm);
             }
+            site.gatherer.doubt(now);
             site.event(Event::PathSuspect { peer: self.key });
         }
         self.check_alarm(site);

@@ -13,6 +13,8 @@ use turn_client_proto::udp::TurnClientUdp;
 /// A server that lent nothing is asked again after this, doubled each time up to [`RETRY_MAX`].
 const RETRY: Duration = Duration::from_secs(5);
 const RETRY_MAX: Duration = Duration::from_secs(300);
+/// A server that has lent nothing by then does not answer, or not to these credentials.
+const ANSWER_MAX: Duration = Duration::from_secs(12);
 
 /// One server and what it lends.
 pub(crate) struct Relay {
@@ -31,7 +33,15 @@ enum State {
     /// It failed.
     Waiting { until: Instant },
     /// Asked, or lent.
-    Active { client: Box<TurnClientUdp>, local: SocketAddr, relayed: Option<SocketAddr>, due: Option<Instant> },
+    Active {
+        client: Box<TurnClientUdp>,
+        local: SocketAddr,
+        asked_at: Instant,
+        relayed: Option<SocketAddr>,
+        due: Instant,
+        /// When a peer's datagram last came through.
+        carried_at: Option<Instant>,
+    },
 }
 
 /// A datagram out of the relay's mouth.
@@ -75,9 +85,9 @@ impl Relay {
 
     /// Asks for an address, from one of `locals`. Another one is taken after every failure.
     pub(crate) fn ask(&mut self, now: Instant, locals: &[SocketAddr]) {
+        self.rest_is_over(now);
         match &self.state {
             State::Idle => {}
-            State::Waiting { until } if *until <= now => {}
             State::Waiting { .. } | State::Active { .. } => return,
         }
         let fitting: Vec<_> =
@@ -91,7 +101,14 @@ impl Relay {
         let (first, longest) = (Duration::from_millis(250), Duration::from_secs(2));
         config.set_request_retransmits(first, longest, 6, longest);
         let client = Box::new(TurnClientUdp::allocate(local, self.server.address, config));
-        self.state = State::Active { client, local, relayed: None, due: Some(now) };
+        self.state = State::Active { client, local, asked_at: now, relayed: None, due: now, carried_at: None };
+    }
+
+    /// Ends the wait after a failure, whether or not somebody asks.
+    pub(crate) fn rest_is_over(&mut self, now: Instant) {
+        if matches!(self.state, State::Waiting { until } if until <= now) {
+            self.state = State::Idle;
+        }
     }
 
     /// Gives the address back.
@@ -108,6 +125,11 @@ impl Relay {
         self.bound.clear();
     }
 
+    /// Whether a peer's datagram came through since then.
+    pub(crate) fn has_carried_since(&self, since: Instant) -> bool {
+        matches!(&self.state, State::Active { carried_at: Some(at), .. } if *at >= since)
+    }
+
     /// Lets datagrams of these peers in.
     pub(crate) fn permit(&mut self, now: Instant, peer: IpAddr) {
         let at = self.reckon(now);
@@ -115,7 +137,7 @@ impl Relay {
         if relayed.is_ipv4() == peer.is_ipv4() && self.permitted.insert(peer) {
             // "Already exists" is what was wanted.
             let _ = client.create_permission(TransportType::Udp, peer, at);
-            *due = Some(now);
+            *due = now;
         }
     }
 
@@ -125,7 +147,7 @@ impl Relay {
         let State::Active { client, relayed: Some(relayed), due, .. } = &mut self.state else { return };
         if relayed.is_ipv4() == peer.is_ipv4() && self.bound.insert(peer) {
             let _ = client.bind_channel(TransportType::Udp, peer, at);
-            *due = Some(now);
+            *due = now;
         }
     }
 
@@ -149,18 +171,23 @@ impl Relay {
     /// Takes a datagram from the server.
     pub(crate) fn receive(&mut self, now: Instant, to: SocketAddr, datagram: &[u8]) -> Received {
         let at = self.reckon(now);
-        let State::Active { client, local, relayed, due } = &mut self.state else { return Received::Refused };
+        let State::Active { client, local, relayed, due, carried_at, .. } = &mut self.state else {
+            return Received::Refused;
+        };
         if *local != to {
             return Received::Refused;
         }
-        *due = Some(now);
         let transmit = Transmit::new(datagram, TransportType::Udp, self.server.address, to);
         match (client.recv(transmit, at), relayed) {
             (TurnRecvRet::PeerData(data), Some(relayed)) => {
+                *carried_at = Some(now);
                 Received::Data(Relayed { relayed: *relayed, peer: data.peer, bytes: data.data().to_vec() })
             }
             (TurnRecvRet::Ignored(_), _) => Received::Refused,
-            (TurnRecvRet::Handled | TurnRecvRet::PeerIcmp { .. } | TurnRecvRet::PeerData(_), _) => Received::Handled,
+            (TurnRecvRet::Handled | TurnRecvRet::PeerIcmp { .. } | TurnRecvRet::PeerData(_), _) => {
+                *due = now;
+                Received::Handled
+            }
         }
     }
 
@@ -168,7 +195,7 @@ impl Relay {
         match &self.state {
             State::Idle => None,
             State::Waiting { until } => Some(*until),
-            State::Active { due, .. } => *due,
+            State::Active { due, .. } => Some(*due),
         }
     }
 
@@ -181,22 +208,23 @@ impl Relay {
     ) {
         let at = self.reckon(now);
         let epoch = self.epoch;
-        let State::Active { client, relayed, due, .. } = &mut self.state else { return };
+        let State::Active { client, relayed, due, asked_at, .. } = &mut self.state else { return };
+        let answer_due = *asked_at + ANSWER_MAX;
         let mut failed = false;
         // A wait that is over at once means "poll again"; the bound is for safety.
         for _ in 0..16 {
             match client.poll(at) {
-                TurnPollRet::WaitUntil(next) => *due = Some(absolute(epoch, next)),
+                TurnPollRet::WaitUntil(next) => *due = absolute(epoch, next),
                 TurnPollRet::Closed | TurnPollRet::AllocateTcpSocket { .. } | TurnPollRet::TcpClose { .. } => {
                     failed = true;
                 }
             }
             drain(client, at, sent);
-            if failed || due.is_some_and(|due| due > now) {
+            if failed || *due > now {
                 break;
             }
         }
-        *due = due.map(|due| due.max(now + Duration::from_millis(1)));
+        *due = (*due).max(now + Duration::from_millis(1));
         while let Some(event) = client.poll_event() {
             match event {
                 TurnEvent::AllocationCreated(_, address) => {
@@ -216,6 +244,10 @@ impl Relay {
                 | TurnEvent::TcpConnected(_)
                 | TurnEvent::TcpConnectFailed(_) => {}
             }
+        }
+        if relayed.is_none() {
+            *due = (*due).min(answer_due);
+            failed |= now >= answer_due;
         }
         if failed {
             self.fail(now, events);

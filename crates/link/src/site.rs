@@ -177,6 +177,7 @@ impl Site {
         self.unneeded_since = if needed { None } else { self.unneeded_since.or(Some(now)) };
         let release = self.unneeded_since.is_some_and(|since| now >= since + RELAY_LINGER);
         for relay in &mut self.relays {
+            relay.rest_is_over(now);
             let used = relay.lent().is_some_and(|(relayed, _)| in_use.contains(&relayed));
             if needed {
                 relay.ask(now, &self.hosts);
@@ -185,6 +186,26 @@ impl Site {
             }
             if relay.poll_timeout().is_some_and(|due| due <= now) {
                 relay.handle_timeout(now, events, &mut sent);
+            }
+        }
+        self.outputs.extend(sent.into_iter().map(|(local, remote, bytes)| Output::Transmit {
+            local,
+            remote,
+            ecn: None,
+            segment_size: None,
+            bytes,
+        }));
+    }
+
+    /// A path over a relay is dead, or none was found: the server may have forgotten us. What carries nothing is asked
+    /// for anew.
+    pub(crate) fn renew_relays(&mut self, carried_within: Duration) {
+        let mut sent = Vec::new();
+        for relay in &mut self.relays {
+            let useful = self.now.checked_sub(carried_within).is_some_and(|since| relay.has_carried_since(since));
+            if relay.lent().is_some() && !useful {
+                relay.release(self.now, &mut sent);
+                relay.ask(self.now, &self.hosts);
             }
         }
         self.outputs.extend(sent.into_iter().map(|(local, remote, bytes)| Output::Transmit {
