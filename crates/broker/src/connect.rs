@@ -240,6 +240,7 @@ impl Broker {
 }
 
 /// What CONNACK says.
+#[derive(Clone, Copy)]
 struct Terms<'a> {
     assigned: Option<&'a str>,
     expiry: Expiry,

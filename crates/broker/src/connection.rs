@@ -154,10 +154,10 @@ impl Connections {
         {
             connection.outgoing.adopt(buffer);
         }
-        if let Some(batch) = journal.holds() {
-            if connection.outgoing.hold(batch) {
-                self.held.push_back((batch, connection.id));
-            }
+        if let Some(batch) = journal.holds()
+            && connection.outgoing.hold(batch)
+        {
+            self.held.push_back((batch, connection.id));
         }
         if !connection.dirty {
             connection.dirty = true;

@@ -59,6 +59,7 @@ pub(crate) struct Session {
     pub(crate) inbound: Inbound,
     pub(crate) will: Option<Box<Will>>,
     /// Retained messages still to be sent.
+    #[allow(clippy::box_collection, reason = "absent from most sessions, and they are many: one word")]
     pub(crate) owed: Option<Box<VecDeque<OwedRetained>>>,
 }
 

@@ -35,6 +35,7 @@ pub(crate) struct Entry {
     /// connection.
     pub(crate) message: Option<Message>,
     pub(crate) stored: Option<BodyId>,
+    #[allow(clippy::box_collection, reason = "absent from most entries, and they are many: one word")]
     pub(crate) ids: Option<Box<Vec<NonZeroU32>>>,
     pub(crate) qos: QoS,
     pub(crate) retain: bool,

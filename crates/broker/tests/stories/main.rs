@@ -1,0 +1,11 @@
+//! Stories for the broker: what is said to it, and what it answers.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used, reason = "a test may fail")]
+
+use midge_broker as broker;
+
+mod durable;
+mod play;
+mod publish;
+mod roles;
+mod session;
+mod words;

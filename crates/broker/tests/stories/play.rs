@@ -1,0 +1,342 @@
+//! Stories for the broker: text in, text out.
+//!
+//! Steps are separated by ` · `. `a: CONNECT …` is said by the client `a`; a name in capitals is a participant; `+5s`
+//! lets time pass; `RESTART` begins anew with what was committed; `COMMIT` after `HOLD` commits what was held back.
+//! What is recorded is what the steps after `|` brought, or the last step if there is no `|`.
+use crate::{broker, words};
+
+pub(crate) use broker::{Admission, Config, WhenFull};
+use broker::{AttachId, Broker, ConnId, Delivery, Input, Output, Role, Verdict};
+use mqtt::codec::{self, Progress};
+use mqtt::{Filter, Instant, Now, Version, Wall};
+use std::collections::BTreeMap;
+
+/// Plays the story and compares.
+#[track_caller]
+pub(crate) fn check(story: &str, expected: &str) {
+    check_with(Config::default(), story, expected);
+}
+
+/// With other limits.
+#[track_caller]
+pub(crate) fn check_with(config: Config, story: &str, expected: &str) {
+    let heard = play(config, story);
+    assert_eq!(heard, expected, "\nstory: {story}\n");
+}
+
+/// What the recorded steps brought.
+pub(crate) fn play(config: Config, story: &str) -> String {
+    let mut stage = Stage::new(config);
+    match story.split_once(" | ") {
+        Some((before, after)) => {
+            before.split(" · ").for_each(|step| stage.step(step));
+            stage.heard.clear();
+            after.split(" · ").for_each(|step| stage.step(step));
+        }
+        None => {
+            for step in story.split(" · ") {
+                stage.heard.clear();
+                stage.step(step);
+            }
+        }
+    }
+    stage.heard.join(" · ")
+}
+
+/// A broker, its store, its clients and its participants.
+pub(crate) struct Stage {
+    pub(crate) broker: Broker,
+    config: Config,
+    now: Now,
+    pub(crate) store: BTreeMap<Box<[u8]>, Box<[u8]>>,
+    clients: BTreeMap<String, Client>,
+    participants: Vec<String>,
+    generation: u32,
+    batch: u64,
+    /// Batches sealed and not committed, if commits are held back.
+    held: Option<Vec<(u64, Vec<broker::Change>)>>,
+    log: bool,
+    pub(crate) heard: Vec<String>,
+}
+
+struct Client {
+    conn: ConnId,
+    version: Version,
+    /// It does not read.
+    stalled: bool,
+    unread: Vec<u8>,
+}
+
+impl Stage {
+    pub(crate) fn new(config: Config) -> Self {
+        let now = Now { instant: Instant(1_000_000), wall: Wall(1_700_000_000_000) };
+        let mut broker = Broker::new(config.clone(), 7);
+        broker.restored(now);
+        Self {
+            broker,
+            config,
+            now,
+            store: BTreeMap::new(),
+            clients: BTreeMap::new(),
+            participants: Vec::new(),
+            generation: 0,
+            batch: 0,
+            held: None,
+            log: false,
+            heard: Vec::new(),
+        }
+    }
+
+    pub(crate) fn step(&mut self, step: &str) {
+        let step = step.trim();
+        if let Some(time) = step.strip_prefix('+') {
+            self.pass(time);
+        } else if let Some((who, what)) = step.split_once(": ") {
+            if who.starts_with(char::is_uppercase) {
+                self.participant(who, what);
+            } else {
+                self.client(who, what);
+            }
+        } else {
+            match step {
+                "RESTART" => self.restart(),
+                "HOLD" => self.held = Some(Vec::new()),
+                "COMMIT" => self.commit(),
+                "LOG" => self.log = true,
+                other => panic!("what is '{other}'?"),
+            }
+        }
+        self.settle();
+    }
+
+    /// Bytes that wait for a client.
+    pub(crate) fn waiting(&mut self, who: &str) -> usize {
+        let conn = self.clients[who].conn;
+        self.broker.outgoing(conn).unwrap().len()
+    }
+
+    fn pass(&mut self, time: &str) {
+        let millis: u64 = match time.strip_suffix("ms") {
+            Some(millis) => millis.parse().unwrap(),
+            None => time.strip_suffix('s').unwrap().parse::<u64>().unwrap() * 1000,
+        };
+        let end = Instant(self.now.instant.0 + millis * 1000);
+        while let Some(due) = self.broker.poll_timeout().filter(|&due| due <= end) {
+            let step = due.since(self.now.instant).as_micros() as u64;
+            self.now.instant.0 += step;
+            self.now.wall.0 += step.div_ceil(1000);
+            self.broker.handle(self.now, Input::Timeout);
+            self.settle();
+        }
+        let rest = end.since(self.now.instant).as_micros() as u64;
+        self.now.instant = end;
+        self.now.wall.0 += rest / 1000;
+    }
+
+    fn restart(&mut self) {
+        self.broker = Broker::new(self.config.clone(), 7);
+        self.clients.clear();
+        self.participants.clear();
+        self.held = self.held.take().map(|_| Vec::new());
+        for (key, value) in &self.store {
+            self.broker.restore(key, value).expect("our own records");
+        }
+        self.broker.restored(self.now);
+    }
+
+    fn client(&mut self, who: &str, what: &str) {
+        let (verb, rest) = what.split_once(' ').unwrap_or((what, ""));
+        if matches!(verb, "CONNECT" | "OPEN") {
+            self.open(who, words::version(rest));
+        }
+        let Some(client) = self.clients.get_mut(who) else { panic!("{who} is not connected") };
+        let conn = client.conn;
+        let mut bytes = Vec::new();
+        match verb {
+            "OPEN" => return,
+            "BYTES" => bytes = rest.split(' ').map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect(),
+            "STALL" => client.stalled = true,
+            "READ" => client.stalled = false,
+            "WELCOME" => self.broker.handle(self.now, Input::Verdict { conn, verdict: Verdict::Welcome }),
+            "BAD" => self.broker.handle(self.now, Input::Verdict { conn, verdict: Verdict::BadCredentials }),
+            "KICK" => self.broker.handle(self.now, Input::Kick { client_id: who }),
+            "CLOSE" => {
+                self.clients.remove(who);
+                self.broker.handle(self.now, Input::Closed { conn });
+                return;
+            }
+            // Several packets in one read.
+            "ALL" => rest.split(" + ").for_each(|packet| words::encode(who, packet, client.version, &mut bytes)),
+            _ => words::encode(who, what, client.version, &mut bytes),
+        }
+        if !bytes.is_empty() {
+            self.broker.handle(self.now, Input::Received { conn, bytes: &bytes });
+        }
+    }
+
+    fn open(&mut self, who: &str, version: Version) {
+        self.generation += 1;
+        let slot = (0..).find(|slot| self.clients.values().all(|client| client.conn.slot != *slot)).unwrap();
+        let conn = ConnId { slot, generation: self.generation };
+        // A client that connects twice keeps the older connection under another name.
+        if let Some(old) = self.clients.remove(who) {
+            self.clients.insert(format!("{who}'"), old);
+        }
+        self.clients.insert(who.into(), Client { conn, version, stalled: false, unread: Vec::new() });
+        self.broker.handle(self.now, Input::Opened { conn, origin: "192.0.2.1:1" });
+    }
+
+    fn participant(&mut self, who: &str, what: &str) {
+        let (verb, rest) = what.split_once(' ').unwrap_or((what, ""));
+        if verb == "ATTACH" {
+            self.participants.push(who.into());
+            let role = words::role(rest);
+            let id = AttachId(self.participants.len() as u32 - 1);
+            return self.broker.handle(self.now, Input::Attach { id, role, name: who });
+        }
+        let id = AttachId(self.participants.iter().position(|name| name == who).unwrap() as u32);
+        match verb {
+            "DETACH" => self.broker.handle(self.now, Input::Detach { id }),
+            "FULL" => self.broker.handle(self.now, Input::Obstructed { id, full: true }),
+            "FREE" => self.broker.handle(self.now, Input::Obstructed { id, full: false }),
+            "SUB" => {
+                let (filter, options) = words::subscription(rest);
+                self.broker.handle(self.now, Input::Subscribe { id, filter, options });
+            }
+            "UNSUB" => {
+                self.broker.handle(self.now, Input::Unsubscribe { id, filter: Filter::parse(rest).unwrap() });
+            }
+            "PUB" => {
+                let message = words::message(rest, self.now.wall);
+                self.broker.handle(self.now, Input::Publish { id, message: &message });
+            }
+            "STATE" => {
+                let message = words::message(rest, self.now.wall);
+                let state = Some(&message).filter(|message| !message.payload().is_empty());
+                self.broker.handle(self.now, Input::RetainedState { topic: message.topic(), message: state });
+            }
+            other => panic!("what is '{other}'?"),
+        }
+    }
+
+    /// Drain, commit, perform, until nothing happens any more.
+    fn settle(&mut self) {
+        loop {
+            let mut busy = false;
+            while let Some(output) = self.broker.poll_output() {
+                busy = true;
+                self.hear(output);
+            }
+            self.batch += 1;
+            let changes = self.broker.seal(self.batch);
+            busy |= !changes.is_empty();
+            match &mut self.held {
+                Some(held) => held.push((self.batch, changes)),
+                None => {
+                    self.keep(changes);
+                    self.broker.committed(self.batch);
+                }
+            }
+            while let Some(output) = self.broker.poll_output() {
+                busy = true;
+                self.hear(output);
+            }
+            if !busy {
+                return;
+            }
+        }
+    }
+
+    fn commit(&mut self) {
+        for (batch, changes) in self.held.take().unwrap() {
+            self.keep(changes);
+            self.broker.committed(batch);
+        }
+    }
+
+    fn keep(&mut self, changes: Vec<broker::Change>) {
+        for change in changes {
+            match change.value {
+                Some(value) => self.store.insert(change.key, value),
+                None => self.store.remove(&change.key),
+            };
+        }
+    }
+
+    fn hear(&mut self, output: Output) {
+        match output {
+            Output::Flush(conn) => self.flush(conn),
+            Output::Close(conn) => {
+                self.flush(conn);
+                if let Some(name) = self.name(conn) {
+                    self.heard.push(format!("{name}< CLOSE"));
+                    self.clients.remove(&name);
+                }
+                self.broker.handle(self.now, Input::Closed { conn });
+            }
+            Output::Pause(conn) => self.say(conn, "PAUSE"),
+            Output::Resume(conn) => self.say(conn, "RESUME"),
+            Output::Verify(credentials) => {
+                let user = credentials.user.as_deref().unwrap_or("-").to_owned();
+                self.say(credentials.conn, &format!("VERIFY {user}"));
+            }
+            Output::Deliver(Delivery { to, message, qos, retain }) => {
+                let name = &self.participants[to.0 as usize];
+                self.heard.push(format!("{name}< {}", words::delivery(&message, qos, retain, self.now.wall)));
+            }
+            Output::Interest { filter, wanted } => {
+                let sign = if wanted { '+' } else { '-' };
+                self.heard.push(format!("{sign}{}", filter.as_str()));
+            }
+            Output::Retained { topic, message, by } => {
+                let payload = message.as_ref().map(|message| words::payload(message.payload()));
+                self.heard.push(format!("{topic:?} = {payload:?} by {by:?}"));
+            }
+            Output::Event(event) => {
+                if self.log {
+                    self.heard.push(event.to_string());
+                }
+            }
+        }
+    }
+
+    fn name(&self, conn: ConnId) -> Option<String> {
+        self.clients.iter().find(|(_, client)| client.conn == conn).map(|(name, _)| name.clone())
+    }
+
+    fn say(&mut self, conn: ConnId, what: &str) {
+        let name = self.name(conn).unwrap();
+        self.heard.push(format!("{name}< {what}"));
+    }
+
+    fn flush(&mut self, conn: ConnId) {
+        let Some(name) = self.name(conn) else { return };
+        let client = self.clients.get_mut(&name).unwrap();
+        if client.stalled {
+            return;
+        }
+        let Some(outgoing) = self.broker.outgoing(conn) else { return };
+        while !outgoing.ready().is_empty() {
+            // Odd pieces, so that the seams are tested too.
+            let len = outgoing.ready().len().min(7);
+            client.unread.extend_from_slice(&outgoing.ready()[..len]);
+            outgoing.advance(len);
+        }
+        let mut at = 0;
+        while at < client.unread.len() {
+            match codec::decode(&client.unread[at..], client.version, u32::MAX) {
+                Ok(Progress::Packet { packet, len }) => {
+                    self.heard.push(format!("{name}< {}", words::packet(&packet)));
+                    at += len;
+                }
+                other => panic!("{name} got {:02x?}: {other:?}", &client.unread[at..]),
+            }
+        }
+        client.unread.clear();
+        self.broker.handle(self.now, Input::Drained { conn });
+    }
+}
+
+/// For the tables of roles.
+pub(crate) const ROLES: [Role; 7] =
+    [Role::Client, Role::Peer, Role::Bridge, Role::Rules, Role::Console, Role::Application, Role::System];

@@ -1,0 +1,360 @@
+//! Messages from publishers to subscribers.
+
+use crate::play::{Config, Stage, WhenFull, check, check_with, play};
+
+#[test]
+fn quality_of_service() {
+    for (published, subscribed, got, answer) in [
+        ("", "q2", "", ""),
+        ("q1", "q0", "", "b< PUBACK #5"),
+        ("q1", "q1", " q1 #1", "b< PUBACK #5"),
+        ("q1", "q2", " q1 #1", "b< PUBACK #5"),
+        ("q2", "q0", "", "b< PUBREC #5"),
+        ("q2", "q1", " q1 #1", "b< PUBREC #5"),
+        ("q2", "q2", " q2 #1", "b< PUBREC #5"),
+    ] {
+        for version in ["v31", "v311", "v5"] {
+            let story = format!(
+                "a: CONNECT {version} · b: CONNECT {version} · a: SUB t/+ {subscribed} · b: PUB t/1 'x' {published} #5"
+            );
+            let answer = if answer.is_empty() { String::new() } else { format!(" · {answer}") };
+            check(&story, &format!("a< PUB t/1 'x'{got}{answer}"));
+        }
+    }
+}
+
+#[test]
+fn handshakes() {
+    check("a: CONNECT · a: PUB t 'x' q2 #3 · a: PUBREL #3", "a< PUBCOMP #3");
+    // Taken once, whatever is repeated [MQTT-4.3.3-10].
+    check("w: CONNECT · w: SUB t · a: CONNECT · a: PUB t 'x' q2 #3 · a: PUB t 'x' q2 #3 dup", "a< PUBREC #3");
+    check(
+        "w: CONNECT · w: SUB t · a: CONNECT · a: PUB t 'x' q2 #3 · a: PUBREL #3 · a: PUB t 'y' q2 #3",
+        "w< PUB t 'y' · a< PUBREC #3",
+    );
+    check("a: CONNECT v5 · a: PUBREL #9", "a< PUBCOMP #9 0x92");
+    check("a: CONNECT v5 · a: PUBREC #9", "a< PUBREL #9 0x92");
+    check("a: CONNECT · a: PUBACK #9", "");
+    let queue = "a: CONNECT v5 · a: SUB t q2 · b: CONNECT · b: PUB t 'x' q2";
+    check(&format!("{queue} · a: PUBREC #1"), "a< PUBREL #1");
+    check(&format!("{queue} · a: PUBREC #1 · a: PUBREC #1"), "a< PUBREL #1");
+    check(&format!("{queue} · a: PUBREC #1 · a: PUBCOMP #1"), "");
+    check(&format!("{queue} · a: PUBREC #1 0x83 · b: PUB t 'y' q2 #2"), "a< PUB t 'y' q2 #2 · b< PUBREC #2");
+}
+
+#[test]
+fn in_flight_window() {
+    let flood = |count: u32| (0..count).map(|n| format!(" · b: PUB t '{n}' q1")).collect::<String>();
+    let story = format!("a: CONNECT v5 rmax=2 · a: SUB t q1 · b: CONNECT{}", flood(4));
+    check(&story, "b< PUBACK #1");
+    check(&format!("{story} · a: PUBACK #1"), "a< PUB t '2' q1 #3");
+    // Acknowledged in another order: the window opens, the order stays.
+    check(&format!("{story} · a: PUBACK #2"), "a< PUB t '2' q1 #3");
+    check(&format!("{story} | a: PUBACK #2 · a: PUBACK #1"), "a< PUB t '2' q1 #3 · a< PUB t '3' q1 #4");
+    // Not announced: twenty.
+    let heard = play(Config::default(), &format!("a: CONNECT · a: SUB t q1 · b: CONNECT |{}", &flood(25)[3..]));
+    assert_eq!(heard.matches("a< PUB").count(), 20);
+}
+
+#[test]
+fn receive_maximum() {
+    let flood = |count: u32| (1..=count).map(|n| format!(" · a: PUB t 'x' q2 #{n}")).collect::<String>();
+    check(&format!("a: CONNECT v5{}", flood(20)), "a< PUBREC #20 0x10");
+    check(&format!("a: CONNECT v5{}", flood(21)), "a< DISCONNECT 0x93 · a< CLOSE");
+    check(&format!("a: CONNECT{}", flood(21)), "a< PUBREC #21");
+}
+
+#[test]
+fn resend() {
+    let away = "a: CONNECT clean=0 · a: SUB t q2 · b: CONNECT · b: PUB t '1' q1 · b: PUB t '2' q2 · a: CLOSE";
+    check(
+        &format!("{away} · b: PUB t '3' q1 · a: CONNECT clean=0"),
+        "a< CONNACK present · a< PUB t '1' q1 #1 dup · a< PUB t '2' q2 #2 dup · a< PUB t '3' q1 #3",
+    );
+    let released = away.replace(" · a: CLOSE", " · a: PUBREC #2 · a: CLOSE");
+    check(&format!("{released} · a: CONNECT clean=0"), "a< CONNACK present · a< PUB t '1' q1 #1 dup · a< PUBREL #2");
+    // Never while connected [MQTT-4.4.0-1]; gone with a clean session.
+    check("a: CONNECT · a: SUB t q1 · b: CONNECT · b: PUB t '1' q1 | +3600s", "");
+    check(&format!("{away} · a: CONNECT"), "-t · a< CONNACK");
+    // QoS 0 is not kept.
+    check(
+        "a: CONNECT clean=0 · a: SUB t q1 · a: CLOSE · b: CONNECT · b: PUB t 'x' · a: CONNECT clean=0",
+        "a< CONNACK present",
+    );
+}
+
+#[test]
+fn retained() {
+    check("a: CONNECT · a: PUB t 'x' r", "TopicBuf(\"t\") = Some(\"'x'\") by Client");
+    check("a: CONNECT · a: PUB t 'x' r · a: PUB t r", "TopicBuf(\"t\") = None by Client");
+    let kept = "a: CONNECT · a: PUB t/1 'x' r · a: PUB t/2 'y' q1 r · b: CONNECT v5";
+    check(&format!("{kept} · b: SUB t/+ q2"), "+t/+ · b< SUBACK 2 · b< PUB t/1 'x' r · b< PUB t/2 'y' q1 r #1");
+    check(&format!("{kept} · b: SUB t/#"), "+t/# · b< SUBACK 0 · b< PUB t/1 'x' r · b< PUB t/2 'y' r");
+    check(&format!("{kept} · b: SUB t/2"), "+t/2 · b< SUBACK 0 · b< PUB t/2 'y' r");
+    check(&format!("{kept} · a: PUB t/1 r · b: SUB t/+"), "+t/+ · b< SUBACK 0 · b< PUB t/2 'y' r");
+    check(&format!("{kept} · b: SUB t/1 rh2"), "+t/1 · b< SUBACK 0");
+    check(&format!("{kept} · b: SUB t/1 rh1"), "+t/1 · b< SUBACK 0 · b< PUB t/1 'x' r");
+    check(&format!("{kept} · b: SUB t/1 · b: SUB t/1 rh1"), "b< SUBACK 0");
+    check(&format!("{kept} · b: SUB t/1 · b: SUB t/1"), "b< SUBACK 0 · b< PUB t/1 'x' r");
+    check(&format!("{kept} · b: SUB $share/g/t/1"), "+t/1 · b< SUBACK 0");
+    check(&format!("{kept} · b: SUB t/1 id=7"), "+t/1 · b< SUBACK 0 · b< PUB t/1 'x' r ids=7");
+    // The flag: cleared for those who were there already, unless they want it as it was published.
+    let live = "a: CONNECT v5 · b: CONNECT v5";
+    check(&format!("{live} · b: SUB t · a: PUB t 'x' r"), "TopicBuf(\"t\") = Some(\"'x'\") by Client · b< PUB t 'x'");
+    check(
+        &format!("{live} · b: SUB t rap · a: PUB t 'x' r"),
+        "TopicBuf(\"t\") = Some(\"'x'\") by Client · b< PUB t 'x' r",
+    );
+    check("a: CONNECT v5 · a: PUB t 'x' r expiry=5 · +5s · b: CONNECT v5 · b: SUB t", "+t · b< SUBACK 0");
+    check(
+        "a: CONNECT v5 · a: PUB t 'x' r expiry=5 · +3s · b: CONNECT v5 · b: SUB t",
+        "+t · b< SUBACK 0 · b< PUB t 'x' r expiry=2",
+    );
+}
+
+#[test]
+fn many_retained_in_slices() {
+    let mut story = String::from("a: CONNECT v5");
+    for n in 0..300 {
+        story += &format!(" · a: PUB t/{n:03} 'x'*1000 q1 r");
+    }
+    for qos in ["", " q1"] {
+        let mut stage = Stage::new(Config::default());
+        format!("{story} · b: CONNECT · b: STALL · b: SUB #{qos}").split(" · ").for_each(|step| stage.step(step));
+        let waiting = stage.waiting("b");
+        assert!((10_000..70_000).contains(&waiting), "a slice, not all of it: {waiting}");
+    }
+    let heard = play(Config::default(), &format!("{story} · b: CONNECT | b: SUB #"));
+    assert_eq!(heard.matches("b< PUB t/").count(), 300);
+    assert!(heard.ends_with("b< PUB t/299 'x'*1000 r"));
+}
+
+#[test]
+fn filters() {
+    let hears = |filter: &str, topic: &str, heard: bool| {
+        let expected = if heard { format!("a< PUB {topic} 'x'") } else { String::new() };
+        check(&format!("a: CONNECT · a: SUB {filter} · b: CONNECT · b: PUB {topic} 'x'"), &expected);
+    };
+    hears("a/b", "a/b", true);
+    hears("a/b", "a/c", false);
+    hears("a/+", "a/b", true);
+    hears("a/+", "a", false);
+    hears("a/+", "a/", true);
+    hears("a/+", "a/b/c", false);
+    hears("a/#", "a", true);
+    hears("a/#", "a/b/c", true);
+    hears("#", "a/b", true);
+    hears("+/+", "/a", true);
+    hears("#", "$x/y", false);
+    hears("+/y", "$x/y", false);
+    hears("$x/#", "$x/y", true);
+    hears("+", "/a", false);
+}
+
+#[test]
+fn overlapping_subscriptions_bring_one_copy() {
+    check(
+        "a: CONNECT v5 · a: SUB t/1 q1 id=1 · a: SUB t/+ q2 id=2 · a: SUB # id=3 · b: CONNECT · b: PUB t/1 'x' q2",
+        "a< PUB t/1 'x' q2 #1 ids=1,3,2 · b< PUBREC #1",
+    );
+    check("a: CONNECT · a: SUB t , # , +  · b: CONNECT · b: PUB t 'x'", "a< PUB t 'x'");
+}
+
+#[test]
+fn subscribe_and_unsubscribe() {
+    check("a: CONNECT · a: SUB t/+ q2 , u q1 , # q0", "+t/+ · +u · +# · a< SUBACK 2 1 0");
+    check("a: CONNECT v5 · a: SUB t · a: UNSUB t , u", "-t · a< UNSUBACK 0 17");
+    check("a: CONNECT · a: SUB t · a: UNSUB t", "-t · a< UNSUBACK");
+    check("a: CONNECT · a: SUB t · a: UNSUB t · a: PUB t 'x'", "");
+    // Replaced, not doubled.
+    check("a: CONNECT · a: SUB t q2 · a: SUB t q0 · a: PUB t 'x' q1", "a< PUB t 'x' · a< PUBACK #1");
+    check("a: CONNECT v5 · a: SUB t nl · a: PUB t 'x' q1", "a< PUBACK #1 0x10");
+    // An invalid filter is refused in its place: `a/#/b`, and `t` after it.
+    let bytes = "82 0F 00 01 00 00 05 61 2F 23 2F 62 00 00 01 74 00";
+    check(&format!("a: CONNECT v5 · a: BYTES {bytes}"), "+t · a< SUBACK 0x8f 0");
+    let config = Config { subscriptions_max: 1, topic_levels_max: 3, ..Config::default() };
+    check_with(config.clone(), "a: CONNECT v5 · a: SUB t , u , t", "+t · a< SUBACK 0 0x97 0");
+    check_with(config.clone(), "a: CONNECT · a: SUB t , u", "+t · a< SUBACK 0 0x80");
+    check_with(config, "a: CONNECT v5 · a: SUB a/b/c/d , a/b/c", "+a/b/c · a< SUBACK 0x8f 0");
+}
+
+#[test]
+fn interest_counts_patterns() {
+    check("a: CONNECT · a: SUB t · b: CONNECT · b: SUB t", "b< SUBACK 0");
+    check("a: CONNECT · a: SUB t · b: CONNECT · b: SUB t · a: CLOSE", "");
+    check("a: CONNECT · a: SUB t · b: CONNECT · b: SUB $share/g/t · a: CLOSE · b: CLOSE", "-t");
+    check("a: CONNECT · a: SUB $SYS/# , local/# , local , localx", "+localx · a< SUBACK 0 0 0 0");
+    check("a: CONNECT clean=0 · a: SUB t · a: CLOSE", "");
+    check("P: ATTACH peer · P: SUB t", "");
+    check("P: ATTACH bridge · P: SUB t", "+t");
+    check("P: ATTACH bridge · P: SUB t · P: DETACH", "-t");
+}
+
+#[test]
+fn system_topics_are_the_brokers() {
+    check("a: CONNECT · a: SUB $SYS/# · a: PUB $SYS/x 'x'", "");
+    check("a: CONNECT v5 · a: PUB $SYS/x 'x' q1", "a< PUBACK #1 0x87");
+    check("a: CONNECT v5 · a: PUB $SYS/x 'x' q2 · a: PUB $SYS/x 'x' q2", "a< PUBREC #1 0x87");
+    check("a: CONNECT · a: PUB $SYS/x 'x' q1", "a< PUBACK #1");
+    check("S: ATTACH system · a: CONNECT · a: SUB $SYS/# · S: PUB $SYS/x 'x' r", "a< PUB $SYS/x 'x'");
+    check("S: ATTACH system · S: PUB $SYS/x 'x' r · a: CONNECT · a: SUB $SYS/#", "a< SUBACK 0 · a< PUB $SYS/x 'x' r");
+}
+
+#[test]
+fn topic_aliases() {
+    let alias = "w: CONNECT · w: SUB # · a: CONNECT v5 · a: PUB t 'x' alias=3";
+    check(alias, "w< PUB t 'x'");
+    check(&format!("{alias} · a: PUB - 'y' alias=3"), "w< PUB t 'y'");
+    check(&format!("{alias} · a: PUB u 'y' alias=3 · a: PUB - 'z' alias=3"), "w< PUB u 'z'");
+    check(&format!("{alias} · a: PUB - 'y' alias=4"), "a< DISCONNECT 0x82 · a< CLOSE");
+    check(&format!("{alias} · a: PUB u 'y' alias=11"), "a< DISCONNECT 0x94 · a< CLOSE");
+}
+
+#[test]
+fn properties_and_expiry() {
+    check("w: CONNECT v5 · w: SUB t · a: CONNECT v5 · a: PUB t 'x' type=text", "w< PUB t 'x' type=text");
+    check("w: CONNECT · w: SUB t · a: CONNECT v5 · a: PUB t 'x' type=text", "w< PUB t 'x'");
+    check("w: CONNECT v5 · w: SUB t · a: CONNECT v5 · a: PUB t 'x' expiry=9", "w< PUB t 'x' expiry=9");
+    let away = "w: CONNECT v5 expiry=99 · w: SUB t q1 · w: CLOSE · a: CONNECT v5 · a: PUB t 'x' q1 expiry=9";
+    check(
+        &format!("{away} · +4s · w: CONNECT v5 clean=0"),
+        "w< CONNACK present rmax=20 amax=10 · w< PUB t 'x' q1 #1 expiry=5",
+    );
+    check(&format!("{away} · +9s · w: CONNECT v5 clean=0"), "w< CONNACK present rmax=20 amax=10");
+}
+
+#[test]
+fn packets_too_large_for_their_receiver() {
+    let small = "w: CONNECT v5 pmax=30 · w: SUB # q1 · a: CONNECT v5";
+    check(&format!("{small} · a: PUB t 'x'*20"), "w< PUB t 'xxxxxxxxxxxxxxxxxxxx'");
+    check(&format!("{small} · a: PUB t 'x'*40"), "");
+    check(&format!("{small} · a: PUB t 'x'*40 q1 · a: PUB t 'y' q1"), "w< PUB t 'y' q1 #1 · a< PUBACK #1");
+}
+
+#[test]
+fn large_payloads_are_shared() {
+    let two = "v: CONNECT · v: SUB # q1 · w: CONNECT v5 · w: SUB # · a: CONNECT";
+    check(&format!("{two} · a: PUB t 'x'*9000 q1"), "v< PUB t 'x'*9000 q1 #1 · w< PUB t 'x'*9000 · a< PUBACK #1");
+    check(
+        &format!("{two} | a: ALL PUB t 'x'*9000 + PUB t '1' + PUB t 'y'*9000 + PUB t '2'"),
+        "v< PUB t 'x'*9000 · v< PUB t '1' · v< PUB t 'y'*9000 · v< PUB t '2' · \
+         w< PUB t 'x'*9000 · w< PUB t '1' · w< PUB t 'y'*9000 · w< PUB t '2'",
+    );
+}
+
+#[test]
+fn shared_subscriptions() {
+    let group = "a: CONNECT · a: SUB $share/g/t q1 · b: CONNECT · b: SUB $share/g/t q1 · p: CONNECT";
+    check(
+        &format!("{group} | p: PUB t '1' · p: PUB t '2' · p: PUB t '3'"),
+        "a< PUB t '1' · b< PUB t '2' · a< PUB t '3'",
+    );
+    check(&format!("{group} · a: CLOSE | p: PUB t '1' · p: PUB t '2'"), "b< PUB t '1' · b< PUB t '2'");
+    check(&format!("{group} · b: SUB t · p: PUB t '1'"), "b< PUB t '1' · a< PUB t '1'");
+    check(&format!("{group} · a: SUB $share/h/t · p: PUB t '1'"), "a< PUB t '1' · a< PUB t '1'");
+    // Who is away gets it only if nobody is here.
+    let away = "a: CONNECT clean=0 · a: SUB $share/g/t q1 · a: CLOSE · b: CONNECT · b: SUB $share/g/t q1 · p: CONNECT";
+    check(
+        &format!("{away} | p: PUB t '1' q1 · p: PUB t '2' q1"),
+        "b< PUB t '1' q1 #1 · p< PUBACK #1 · b< PUB t '2' q1 #2 · p< PUBACK #1",
+    );
+    check(
+        &format!("{away} · b: CLOSE · p: PUB t '1' q1 · a: CONNECT clean=0"),
+        "a< CONNACK present · a< PUB t '1' q1 #1",
+    );
+}
+
+#[test]
+fn no_matching_subscribers() {
+    check("a: CONNECT v5 · a: PUB t 'x' q1", "a< PUBACK #1 0x10");
+    check("a: CONNECT v5 · a: PUB t 'x' q2", "a< PUBREC #1 0x10");
+    check("a: CONNECT · a: PUB t 'x' q1", "a< PUBACK #1");
+}
+
+fn full(when_full: WhenFull) -> Config {
+    Config { queue_messages_max: 2, in_flight_max: std::num::NonZeroU16::MIN, when_full, ..Config::default() }
+}
+
+#[test]
+fn full_queues_refuse() {
+    let fill = "w: CONNECT clean=0 · w: SUB t q2 · w: CLOSE · a: CONNECT v5 · a: PUB t '1' q1 · a: PUB t '2' q2";
+    let refuse = |story: &str, expected: &str| check_with(full(WhenFull::Refuse), story, expected);
+    refuse(&format!("{fill} · a: PUB t '3' q1 #3"), "a< PUBACK #3 0x97");
+    refuse(&format!("{fill} · a: PUB t '3' q2 #3"), "a< PUBREC #3 0x97");
+    refuse(&format!("{fill} · a: PUB t '3'"), "");
+    // 3.1.1 waits; what makes room for others is still heard, what comes after the message is not.
+    refuse(&format!("{fill} · b: CONNECT | b: PUB t '3' q1 #3 · b: PING · b: PUB u 'x' q1 #4"), "b< PINGRESP");
+    refuse(
+        &format!("{fill} · b: CONNECT · b: PUB t '3' q1 #3 · b: PUB u 'x' q1 #4 · w: CONNECT clean=0 | w: PUBACK #1"),
+        "w< PUB t '2' q2 #2 · b< PUBACK #3 · b< PUBACK #4",
+    );
+    refuse(&format!("{fill} · b: CONNECT · b: PUB t '3' q1 #3 | w: CONNECT"), "-t · w< CONNACK · b< PUBACK #3");
+    let heard = play(full(WhenFull::Refuse), &format!("{fill} · b: CONNECT | b: PUB t 'x'*300000 q1 #3 · w: CONNECT"));
+    assert_eq!(heard, "b< PAUSE · -t · b< RESUME · w< CONNACK · b< PUBACK #3");
+}
+
+#[test]
+fn whom_nobody_reads_from_keeps_nobody_waiting() {
+    // `a` waits for room in the queue of `w`, and is not read from: then nobody waits for `a`.
+    let circle = "w: CONNECT clean=0 · w: SUB t q1 · w: CLOSE · a: CONNECT · a: SUB u q1 · b: CONNECT \
+        · b: PUB t '1' q1 · b: PUB t '2' q1 · a: PUB t 'x'*300000 q1";
+    let full = full(WhenFull::Refuse);
+    check_with(
+        full,
+        &format!("{circle} · b: PUB u '1' q1 · b: PUB u '2' q1 · b: PUB u '3' q1 · b: PUB u '4' q1"),
+        "b< PUBACK #1",
+    );
+}
+
+#[test]
+fn full_queues_drop_if_so_configured() {
+    let fill = "w: CONNECT clean=0 · w: SUB t q1 · w: CLOSE · a: CONNECT v5 · a: PUB t '1' q1 · a: PUB t '2' q1";
+    let dropped = |story: &str, expected: &str| check_with(full(WhenFull::Drop), story, expected);
+    dropped(&format!("{fill} · a: PUB t '3' q1"), "a< PUBACK #1");
+    dropped(
+        &format!("LOG · {fill} | a: PUB t '3' q1 · a: PUB t '4' q1"),
+        "Outgoing messages are being dropped for client w: its queue is full. · a< PUBACK #1 · a< PUBACK #1",
+    );
+    dropped(
+        &format!("{fill} · a: PUB t '3' q1 · w: CONNECT clean=0 | w: PUBACK #1 · w: PUBACK #2"),
+        "w< PUB t '2' q1 #2",
+    );
+}
+
+#[test]
+fn slow_readers_miss_qos_0() {
+    let config = Config { outgoing_bytes_max: 100, ..Config::default() };
+    let story =
+        "w: CONNECT · w: SUB t · w: STALL · a: CONNECT · a: PUB t 'x'*80 · a: PUB t 'y'*80 | w: READ · a: PUB t 'z'";
+    check_with(config, story, "w< PUB t 'x'*80 · w< PUB t 'z'");
+}
+
+#[test]
+fn bad_bytes_harm_only_their_sender() {
+    for (bytes, reason) in [
+        ("00 00", "0x81"),                   // no such packet
+        ("80 00", "0x81"),                   // flags of SUBSCRIBE
+        ("36 03 00 01 74", "0x81"),          // QoS 3
+        ("30 01 00", "0x81"),                // cut short
+        ("30 FF FF FF FF 01", "0x81"),       // a length of five bytes
+        ("10 00", "0x81"),                   // an empty CONNECT
+        ("20 03 00 00 00", "0x82"),          // only a server says CONNACK
+        ("32 06 00 01 74 00 00 00", "0x82"), // packet identifier 0
+        ("30 05 00 01 2B 00 78", "0x90"),    // a wildcard in a topic
+        ("82 05 00 01 00 00 00", "0x81"),    // an empty filter
+        ("30 04 00 01 C3 28", "0x81"),       // no UTF-8
+        ("E0 01 85", "0x82"),                // a reason that DISCONNECT does not have
+    ] {
+        let others = "b: CONNECT · b: SUB t · c: CONNECT";
+        let expected = format!("a< DISCONNECT {reason} · a< CLOSE · b< PUB t 'x'");
+        check(&format!("{others} · a: CONNECT v5 | a: BYTES {bytes} · c: PUB t 'x'"), &expected);
+    }
+    for bytes in
+        ["00 00", "80 00", "36 03 00 01 74", "30 01 00", "30 FF FF FF FF 01", "10 00", "F0 00", "30 03 00 01 2B"]
+    {
+        check(&format!("a: CONNECT · a: BYTES {bytes}"), "a< CLOSE");
+        check(&format!("a: OPEN · a: BYTES {bytes}"), "a< CLOSE");
+    }
+    // A version that nobody speaks is answered in words that everybody understands.
+    check("a: OPEN · a: BYTES 10 0D 00 04 4D 51 54 54 09 02 00 00 00 01 61", "a< CONNACK 0x84 · a< CLOSE");
+}
