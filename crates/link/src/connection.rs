@@ -58,10 +58,6 @@ const GREETING_LEN: usize = 8;
 /// What a connection tells its owner.
 #[derive(Debug)]
 pub(crate) enum Happening {
-    /// The handshake is complete: both keys are proven.
-    Established,
-    /// The peer's greeting.
-    Greeted(Greeting),
     /// A frame arrived.
     Frame(Vec<u8>),
     /// It is over.
@@ -95,7 +91,7 @@ enum Stage {
 #[derive(Debug)]
 enum MainIn {
     Greeting(Vec<u8>),
-    Frames(Reader),
+    Frames { greeting: Greeting, reader: Reader },
 }
 
 impl Connection {
@@ -125,8 +121,13 @@ impl Connection {
         }
     }
 
-    pub(crate) fn is_established(&self) -> bool {
-        self.stage == Stage::Established
+    /// What the peer said first. A client is done with its handshake before the server has looked at its key; only a
+    /// word from the server tells that it was accepted.
+    pub(crate) fn greeting(&self) -> Option<Greeting> {
+        match (&self.main_in, self.stage) {
+            (MainIn::Frames { greeting, .. }, Stage::Established) => Some(*greeting),
+            (MainIn::Frames { .. }, Stage::Handshake | Stage::Lost) | (MainIn::Greeting(_), _) => None,
+        }
     }
 
     pub(crate) fn is_drained(&self) -> bool {
@@ -205,10 +206,7 @@ impl Connection {
     pub(crate) fn pump(&mut self, now: Instant, frame_max: usize) {
         while let Some(event) = self.inner.poll() {
             match event {
-                Event::Connected => {
-                    self.stage = Stage::Established;
-                    self.happenings.push_back(Happening::Established);
-                }
+                Event::Connected => self.stage = Stage::Established,
                 Event::ConnectionLost { reason } => self.lost(reason_of(&reason)),
                 Event::Stream(event) => self.stream_event(now, event, frame_max),
                 Event::HandshakeDataReady | Event::DatagramReceived | Event::DatagramsUnblocked => {}
@@ -393,10 +391,9 @@ impl MainIn {
                 return Ok(());
             };
             let [instance, connection] = [[i0, i1, i2, i3], [c0, c1, c2, c3]].map(u32::from_be_bytes);
-            happenings.push_back(Happening::Greeted(Greeting { instance, connection }));
-            *self = Self::Frames(Reader::default());
+            *self = Self::Frames { greeting: Greeting { instance, connection }, reader: Reader::default() };
         }
-        let Self::Frames(reader) = self else { return Ok(()) };
+        let Self::Frames { reader, .. } = self else { return Ok(()) };
         while let Some(frame) = reader.next(&mut data, frame_max).map_err(|_| Broken)? {
             *received += 1;
             happenings.push_back(Happening::Frame(frame));

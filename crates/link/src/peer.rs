@@ -53,9 +53,9 @@ pub(crate) struct Peer {
     virtual_address: SocketAddr,
     /// The card told last.
     told: Option<Card>,
-    generation: u32,
     remote: Option<Card>,
-    connections_given_up: u32,
+    /// Serial of the connection to be made next or in use; grows when we give one up.
+    connection: u32,
     live: Option<Live>,
     next: Option<Session>,
     search: Search,
@@ -101,7 +101,7 @@ struct Dial {
 
 enum Link {
     Down,
-    Up { connection: Box<Connection>, greeting: Option<Greeting> },
+    Up { connection: Box<Connection>, greeting: Greeting },
 }
 
 #[derive(Default)]
@@ -124,9 +124,8 @@ impl Peer {
             role,
             virtual_address: SocketAddr::new(virtual_ip.into(), 1),
             told: None,
-            generation: 0,
             remote: None,
-            connections_given_up: 0,
+            connection: site.next_serial(),
             live: None,
             next: None,
             search: Search::Running { since: now },
@@ -211,8 +210,8 @@ impl Peer {
         };
         let card = Card {
             instance: site.instance,
-            generation: self.generation,
-            connection: self.connections_given_up,
+            generation: self.told.as_ref().map_or(0, |card| card.generation),
+            connection: self.connection,
             ufrag,
             pwd,
             candidates: told(&site.locals),
@@ -220,8 +219,7 @@ impl Peer {
         if self.told.as_ref() == Some(&card) || card.candidates.is_empty() {
             return;
         }
-        self.generation += 1;
-        let card = Card { generation: self.generation, ..card };
+        let card = Card { generation: site.next_serial(), ..card };
         self.told = Some(card.clone());
         site.outputs.push_back(Output::LocalCard { peer: self.key, card });
     }
@@ -276,7 +274,7 @@ impl Peer {
 
     /// The peer's card may say that our connection no longer exists for it.
     fn void_if_given_up(&mut self, site: &mut Site) {
-        let Link::Up { greeting: Some(greeting), .. } = &self.link else { return };
+        let Link::Up { greeting, .. } = &self.link else { return };
         let Some(card) = &self.remote else { return };
         if card.instance != greeting.instance || card.connection > greeting.connection {
             self.go_down(site, DownReason::Restarted);
@@ -288,7 +286,7 @@ impl Peer {
         let stale = match &self.link {
             Link::Up { greeting, .. } => {
                 // If its card came first, the connection may already be with its new life.
-                greeting.is_none() || self.remote.as_ref().map(|card| card.instance) != greeting.map(|g| g.instance)
+                self.remote.as_ref().is_none_or(|card| card.instance != greeting.instance)
             }
             Link::Down => false,
         };
@@ -425,7 +423,7 @@ impl Peer {
     }
 
     fn greeting(&self, site: &Site) -> Greeting {
-        Greeting { instance: site.instance, connection: self.connections_given_up }
+        Greeting { instance: site.instance, connection: self.connection }
     }
 
     /// Queues a frame.
@@ -632,8 +630,8 @@ impl Peer {
     fn drive_connections(&mut self, site: &mut Site) {
         if let Some(mut handshake) = self.handshake.take() {
             let happenings = self.drive_connection(site, &mut handshake);
-            if handshake.is_established() {
-                self.come_up(site, handshake);
+            if let Some(greeting) = handshake.greeting() {
+                self.come_up(site, handshake, greeting);
                 self.happened(site, happenings);
             } else if let Some(Happening::Lost(reason)) = happenings.into_iter().last() {
                 self.closing.push(handshake);
@@ -680,7 +678,7 @@ impl Peer {
         core::iter::from_fn(|| connection.poll_happening()).collect()
     }
 
-    fn come_up(&mut self, site: &mut Site, connection: Connection) {
+    fn come_up(&mut self, site: &mut Site, connection: Connection, greeting: Greeting) {
         if let Link::Up { connection, .. } = core::mem::replace(&mut self.link, Link::Down) {
             // The peer would not have begun a new one, had it not lost the old.
             self.close(site, *connection);
@@ -688,23 +686,17 @@ impl Peer {
         }
         self.dial.failures = 0;
         self.health = Health { pulse: connection.pulse(), ..Health::default() };
-        self.link = Link::Up { connection: Box::new(connection), greeting: None };
+        self.link = Link::Up { connection: Box::new(connection), greeting };
         // A handshake that is complete came from somewhere.
         if let Some(path) = self.described_path() {
             site.outputs.push_back(Output::Up { peer: self.key, path });
         }
+        self.void_if_given_up(site);
     }
 
     fn happened(&mut self, site: &mut Site, happenings: Vec<Happening>) {
         for happening in happenings {
             match happening {
-                Happening::Established => {}
-                Happening::Greeted(heard) => {
-                    if let Link::Up { greeting, .. } = &mut self.link {
-                        *greeting = Some(heard);
-                    }
-                    self.void_if_given_up(site);
-                }
                 Happening::Frame(bytes) => site.outputs.push_back(Output::Frame { peer: self.key, bytes }),
                 Happening::Lost(DownReason::Misbehaved) => self.give_up(site, DownReason::Misbehaved),
                 Happening::Lost(reason) => self.go_down(site, reason),
@@ -744,7 +736,7 @@ impl Peer {
 
     /// We give the connection up, which the peer may not hear of but by our card.
     fn give_up(&mut self, site: &mut Site, reason: DownReason) {
-        self.connections_given_up += 1;
+        self.connection = site.next_serial();
         self.go_down(site, reason);
         if let Some(handshake) = self.handshake.take() {
             self.close(site, handshake);

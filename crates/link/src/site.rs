@@ -40,6 +40,7 @@ pub(crate) struct Site {
     pub(crate) counters: Counters,
     pub(crate) outputs: VecDeque<Output>,
     unneeded_since: Option<Instant>,
+    serial: u32,
     rng: ChaCha20Rng,
 }
 
@@ -77,12 +78,19 @@ impl Site {
             counters: Counters::default(),
             outputs: VecDeque::new(),
             unneeded_since: None,
+            serial: 0,
             rng,
         })
     }
 
     pub(crate) fn event(&mut self, event: Event) {
         self.outputs.push_back(Output::Event(event));
+    }
+
+    /// A number larger than all before: orders the cards of this endpoint's life, whatever peer they are for.
+    pub(crate) fn next_serial(&mut self) -> u32 {
+        self.serial += 1;
+        self.serial
     }
 
     /// New ICE credentials: 48 and 144 bits of a cryptographic generator.
