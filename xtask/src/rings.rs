@@ -1,0 +1,180 @@
+//! The four rings of tests in order. What a step needs and this machine lacks is said, never passed over.
+//!
+//! A new test of ring 4 is a new row of [`steps`].
+use crate::steps::{Outcome, Summary};
+use crate::workspace::{self, cargo};
+use crate::{fuzz, sim};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Only this ring. Repeatable.
+    #[arg(long = "ring", value_name = "NUMBER", value_parser = clap::value_parser!(u8).range(1..=4))]
+    rings: Vec<u8>,
+    /// Only steps with this in their name.
+    #[arg(value_name = "WORD")]
+    word: Option<String>,
+    /// Say what would run and what it needs.
+    #[arg(long)]
+    list: bool,
+}
+
+/// What a step asks of the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Need {
+    /// Namespaces and firewall rules.
+    Root,
+    /// In the search path, or in one of the folders for administrators.
+    Program(&'static str),
+    /// A module of Python.
+    Python(&'static str),
+}
+
+struct Step {
+    ring: u8,
+    name: &'static str,
+    needs: &'static [Need],
+    command: fn(&Path) -> Command,
+}
+
+const SEEDS: u32 = 200;
+const FUZZ_SMOKE_SECS: u32 = 10;
+
+/// Rings 1 to 3 run in one `cargo test`: to cargo they are the tests of the crates. Real ports begin in ring 4.
+fn steps() -> Vec<Step> {
+    use Need::{Program, Python, Root};
+    vec![
+        Step { ring: 1, name: "transcripts, tables, sites, paths", needs: &[], command: |_| cargo(&["test"]) },
+        Step { ring: 1, name: "xtask", needs: &[], command: |_| cargo(&["test", "--package", "xtask"]) },
+        Step { ring: 2, name: "seeds", needs: &[], command: |_| sim::command(&["--seeds", &SEEDS.to_string()]) },
+        Step {
+            ring: 4,
+            name: "release build",
+            needs: &[],
+            command: |_| cargo(&["build", "--release", "--bin", "midge"]),
+        },
+        Step {
+            ring: 4,
+            name: "demo",
+            needs: &[],
+            command: |target| {
+                let mut command = Command::new(target.join("release/midge"));
+                command.args(["demo", "--once"]);
+                command
+            },
+        },
+        Step {
+            ring: 4,
+            name: "pub and sub beside mosquitto's",
+            needs: &[Program("mosquitto"), Program("mosquitto_pub"), Program("mosquitto_sub")],
+            command: |_| cargo(&["test", "--test", "mosquitto"]),
+        },
+        Step {
+            ring: 4,
+            name: "sites in namespaces",
+            needs: &[
+                Root,
+                Program("ip"),
+                Program("nft"),
+                Program("conntrack"),
+                Program("mosquitto"),
+                Program("turnserver"),
+                Python("paho.mqtt.client"),
+            ],
+            command: |target| {
+                let mut command = Command::new("python3");
+                command.arg("tests/real/mesh.py").env("MIDGE", target.join("release/midge"));
+                command
+            },
+        },
+        Step {
+            ring: 4,
+            name: "fuzz smoke",
+            needs: &[Program("cargo-fuzz")],
+            command: |_| fuzz::command(FUZZ_SMOKE_SECS),
+        },
+    ]
+}
+
+/// Runs what was asked for, or says what that would be.
+pub(crate) fn run(args: &Args) -> bool {
+    let target = match workspace::target() {
+        Ok(target) => target,
+        Err(error) => {
+            println!("{error}");
+            return false;
+        }
+    };
+    let is_wanted = |step: &Step| {
+        let right_ring = args.rings.is_empty() || args.rings.contains(&step.ring);
+        right_ring && args.word.as_ref().is_none_or(|word| step.name.contains(word))
+    };
+    let mut summary = Summary::default();
+    for step in steps().into_iter().filter(is_wanted) {
+        let name = format!("ring {}: {}", step.ring, step.name);
+        let missing: Vec<String> = step.needs.iter().filter(|need| !need.is_met()).map(Need::words).collect();
+        if args.list {
+            let needs: Vec<String> = step.needs.iter().map(Need::words).collect();
+            println!("{name}{}{}", if needs.is_empty() { "" } else { "  needs " }, needs.join(", "));
+        } else if missing.is_empty() {
+            summary.run(&name, (step.command)(&target).current_dir(workspace::root()));
+        } else {
+            summary.note(&name, Outcome::NotRun(format!("needs {}", missing.join(", "))), Duration::ZERO);
+        }
+    }
+    args.list || summary.finish()
+}
+
+impl Need {
+    fn is_met(&self) -> bool {
+        match self {
+            Self::Root => is_root(),
+            Self::Program(name) => find(name).is_some(),
+            Self::Python(module) => succeeds("python3", &["-c", &format!("import {module}")]),
+        }
+    }
+
+    fn words(&self) -> String {
+        match self {
+            Self::Root => "root".into(),
+            Self::Program(name) => (*name).into(),
+            Self::Python(module) => format!("Python's {module}"),
+        }
+    }
+}
+
+fn is_root() -> bool {
+    Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout.trim_ascii() == b"0")
+}
+
+fn find(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let administrators = ["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from);
+    std::env::split_paths(&path).chain(administrators).map(|folder| folder.join(name)).find(|file| file.is_file())
+}
+
+fn succeeds(program: &str, args: &[&str]) -> bool {
+    let run = Command::new(program).args(args).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    run.is_ok_and(|status| status.success())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rings_stand_in_order_and_only_the_last_needs_more_than_rust() {
+        let steps = steps();
+        assert!(steps.is_sorted_by_key(|step| step.ring));
+        assert!(steps.iter().all(|step| step.ring == 4 || step.needs.is_empty()));
+    }
+
+    #[test]
+    fn a_missing_program_is_no_program() {
+        assert!(Need::Program("sh").is_met());
+        assert!(!Need::Program("no-such-program-anywhere").is_met());
+        assert!(!Need::Python("no_such_module_anywhere").is_met());
+    }
+}

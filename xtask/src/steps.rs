@@ -1,0 +1,155 @@
+//! Steps that are run one after the other, counted, and summed up at the end.
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// What became of one step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// With its number of tests; a step without any counts as one.
+    Passed(u32),
+    /// With the tests that passed and those that did not.
+    Failed(u32, u32),
+    /// With what is missing.
+    NotRun(String),
+}
+
+struct Row {
+    name: String,
+    outcome: Outcome,
+    took: Duration,
+}
+
+/// The steps so far.
+#[derive(Default)]
+pub(crate) struct Summary(Vec<Row>);
+
+impl Summary {
+    /// Runs a command and keeps what became of it; everything it prints is seen.
+    pub(crate) fn run(&mut self, name: &str, command: &mut Command) {
+        println!("\n=== {name}");
+        let started = Instant::now();
+        let outcome = execute(command);
+        self.0.push(Row { name: name.to_owned(), outcome, took: started.elapsed() });
+    }
+
+    /// Keeps what became of a step that is not a command of its own.
+    pub(crate) fn note(&mut self, name: &str, outcome: Outcome, took: Duration) {
+        if let Outcome::NotRun(reason) = &outcome {
+            println!("\n=== {name}\nNOT RUN: {reason}");
+        }
+        self.0.push(Row { name: name.to_owned(), outcome, took });
+    }
+
+    /// Prints the table and the totals; false if something failed, or did not run where all has to (`CI=true`).
+    pub(crate) fn finish(&self) -> bool {
+        let strict = std::env::var("CI").is_ok_and(|value| value == "true");
+        let width = self.0.iter().map(|row| row.name.len()).max().unwrap_or(0);
+        println!("\n=== summary");
+        for Row { name, outcome, took } in &self.0 {
+            let words = match outcome {
+                Outcome::Passed(passed) => format!("{passed} passed"),
+                Outcome::Failed(passed, failed) => format!("{passed} passed, {failed} FAILED"),
+                Outcome::NotRun(reason) => format!("NOT RUN: {reason}"),
+            };
+            println!("{name:width$}  {:>6.1} s  {words}", took.as_secs_f64());
+        }
+        let (passed, failed) = self.totals(strict);
+        let not_run = self.0.iter().filter(|row| matches!(row.outcome, Outcome::NotRun(_))).count();
+        if not_run > 0 {
+            let verdict = if strict { "which CI=true counts as failed" } else { "see above for what they need" };
+            println!("{not_run} steps NOT RUN, {verdict}");
+        }
+        println!("{passed} passed, {failed} failed");
+        failed == 0
+    }
+
+    fn totals(&self, strict: bool) -> (u32, u32) {
+        self.0.iter().fold((0, 0), |(passed, failed), row| match row.outcome {
+            Outcome::Passed(more) => (passed + more, failed),
+            Outcome::Failed(more, worse) => (passed + more, failed + worse),
+            Outcome::NotRun(_) => (passed, failed + u32::from(strict)),
+        })
+    }
+}
+
+/// Passes the output on line by line and adds up the totals in it.
+fn execute(command: &mut Command) -> Outcome {
+    let mut child = match command.stdout(Stdio::piped()).spawn() {
+        Ok(child) => child,
+        Err(error) => {
+            println!("cannot run {}: {error}", command.get_program().display());
+            return Outcome::Failed(0, 1);
+        }
+    };
+    let (mut passed, mut failed) = (0, 0);
+    if let Some(output) = child.stdout.take() {
+        for line in BufReader::new(output).split(b'\n').map_while(Result::ok) {
+            let line = String::from_utf8_lossy(&line);
+            println!("{line}");
+            if let Some((more, worse)) = totals_in(&line) {
+                passed += more;
+                failed += worse;
+            }
+        }
+    }
+    match child.wait() {
+        Ok(status) if status.success() && failed == 0 => Outcome::Passed(passed.max(1)),
+        Ok(_) | Err(_) => Outcome::Failed(passed, failed.max(1)),
+    }
+}
+
+/// The totals of a test runner: `test result: ok. 10 passed; 0 failed; …` or the last line of our own scripts,
+/// `10 passed, 0 failed`.
+fn totals_in(line: &str) -> Option<(u32, u32)> {
+    let totals = match line.strip_prefix("test result: ") {
+        Some(rest) => rest.split_once(". ")?.1,
+        None => line,
+    };
+    let (passed, rest) = totals.split_once(" passed")?;
+    let (failed, rest) = rest.trim_start_matches([';', ',']).trim_start().split_once(" failed")?;
+    let is_end = rest.is_empty() || rest.starts_with(';');
+    Some((passed.parse().ok()?, failed.parse().ok()?)).filter(|_| is_end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn totals_are_found_in_the_last_lines_of_runners() {
+        let rows = [
+            (
+                "test result: ok. 10 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.01s",
+                Some((10, 0)),
+            ),
+            ("test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out", Some((1, 2))),
+            ("12 passed, 3 failed", Some((12, 3))),
+            ("12 passed, 3 failed tests were seen", None),
+            ("nothing passed, 3 failed", None),
+            ("", None),
+        ];
+        for (line, expected) in rows {
+            assert_eq!(totals_in(line), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_command_counts_by_its_totals_and_fails_by_its_code() {
+        let sh = |script: &str| execute(Command::new("sh").args(["-c", script]));
+        assert_eq!(sh("true"), Outcome::Passed(1));
+        assert_eq!(sh("echo '3 passed, 0 failed'; echo '4 passed, 0 failed'"), Outcome::Passed(7));
+        assert_eq!(sh("echo '3 passed, 1 failed'"), Outcome::Failed(3, 1));
+        assert_eq!(sh("echo '3 passed, 0 failed'; exit 1"), Outcome::Failed(3, 1));
+        assert_eq!(execute(&mut Command::new("/no/such/program")), Outcome::Failed(0, 1));
+    }
+
+    #[test]
+    fn what_did_not_run_counts_as_failed_only_where_all_has_to_run() {
+        let mut summary = Summary::default();
+        summary.note("a", Outcome::Passed(2), Duration::ZERO);
+        summary.note("b", Outcome::NotRun("needs root".into()), Duration::ZERO);
+        assert_eq!(summary.totals(false), (2, 0));
+        assert_eq!(summary.totals(true), (2, 1));
+    }
+}
