@@ -93,7 +93,7 @@ impl Rendezvous {
                 Order::Replayed => return self.counters.replayed += 1,
                 Order::EndedSession => return self.counters.ended_session += 1,
             }
-            if member.is_up() && member.session == Some(announce.session) {
+            if member.is_up() && member.session == Some(announce.challenge.session) {
                 return self.counters.announcements += 1;
             }
         }
@@ -110,9 +110,9 @@ impl Rendezvous {
         }
         member.note_announce(announce);
         self.counters.announcements += 1;
-        if member.session != Some(announce.session) {
+        if member.session != Some(announce.challenge.session) {
             self.counters.unproven += 1;
-            self.answer(now, peer, announce.session, route);
+            self.answer(now, peer, announce.challenge.session, route);
         } else if member.is_unsettled() {
             // It is there and looks for somebody: what it lacks of ours is worth another round.
             member.tries = 0;
@@ -153,7 +153,7 @@ impl Rendezvous {
             Order::EndedSession => return self.counters.ended_session += 1,
         }
         let session = letter.challenge.session;
-        if letter.echo.session == self.session && member.proves(session, letter.echo.epoch) {
+        if letter.echo.session == self.challenge.session && member.proves(session, letter.echo.epoch) {
             self.believe(now, peer, letter, route);
         } else {
             self.counters.unproven += 1;
@@ -187,7 +187,8 @@ impl Rendezvous {
         let began = member.session != Some(letter.challenge.session);
         if began {
             let restarted = member.is_up();
-            member.begin_session(letter.challenge.session, letter.echo.epoch);
+            self.challenge.epoch = self.challenge.epoch.saturating_add(1);
+            member.begin_session(letter.challenge.session, letter.echo.epoch, self.challenge.epoch);
             if restarted {
                 // The card of the dead link is used up; the host makes a new one when it hears of the restart.
                 (member.link, member.card) = (Link::Down, None);
@@ -227,11 +228,10 @@ impl Rendezvous {
             // It may not know us yet, so it hears from us in any case; best with a card.
             let pause = if member.card.is_some() { core::time::Duration::ZERO } else { self.pace.card_wait };
             member.bring_forward(now + pause);
-        } else if member.awaits_reply() {
-            let retry = self.pace.retry_first;
-            member.bring_forward(now + retry);
         } else if member.owes_acknowledgement {
             member.bring_forward(now + self.pace.acknowledge);
+        } else if member.awaits_reply() {
+            member.bring_forward(now + self.pace.retry_first);
         } else {
             member.due = None;
         }

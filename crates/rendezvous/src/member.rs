@@ -67,10 +67,10 @@ pub(crate) struct Member {
     sessions: VecDeque<Heard>,
     /// The run that proved to be going on during ours.
     pub(crate) session: Option<Session>,
-    /// Our challenge for them: counts their sessions. See [`Challenge::epoch`].
-    pub(crate) epoch: u32,
     /// The epoch that their proven session proved itself with; it may go on repeating this one.
     proven_epoch: u32,
+    /// Our epoch since that session began for us: another one must repeat this or a later one.
+    next_epoch: u32,
     pub(crate) heard_at: Option<Instant>,
     /// The generation of their card that we hold.
     pub(crate) holds: u32,
@@ -103,8 +103,8 @@ impl Member {
             keys,
             sessions: VecDeque::new(),
             session: None,
-            epoch: 0,
             proven_epoch: 0,
+            next_epoch: 0,
             heard_at: None,
             holds: 0,
             owes_acknowledgement: false,
@@ -117,8 +117,8 @@ impl Member {
             sent_at: None,
             due: None,
             route: None,
-            letters: Budget::new(pace.letter_interval * LETTERS_AT_ONCE),
-            answers: Budget::new(pace.answer_interval * ANSWERS_AT_ONCE),
+            letters: Budget::new(pace.letter_interval.saturating_mul(LETTERS_AT_ONCE)),
+            answers: Budget::new(pace.answer_interval.saturating_mul(ANSWERS_AT_ONCE)),
         }
     }
 
@@ -212,11 +212,13 @@ impl Member {
     }
 
     pub(crate) fn order_of_announce(&self, announce: &Announce) -> Order {
-        self.order(announce.session, |heard| heard.announced, announce.sequence)
+        self.order(announce.challenge.session, |heard| heard.announced, announce.sequence)
     }
 
     pub(crate) fn note_announce(&mut self, announce: &Announce) {
-        self.heard_mut(announce.session).announced = Some(announce.sequence);
+        let heard = self.heard_mut(announce.challenge.session);
+        heard.announced = Some(announce.sequence);
+        heard.epoch = heard.epoch.max(announce.challenge.epoch);
     }
 
     pub(crate) fn order_of_letter(&self, letter: &Letter) -> Order {
@@ -229,23 +231,20 @@ impl Member {
         heard.epoch = heard.epoch.max(letter.challenge.epoch);
     }
 
-    /// Whether a letter from `session` that repeats `epoch` of our session was written in knowledge of all that we know:
-    /// the going session may repeat what it proved itself with, a new one must repeat the latest.
+    /// Whether a letter from `session` that repeats this epoch of our session was written while that session was the
+    /// latest of its site: the going one may repeat what it proved itself with, another one only what was unknown
+    /// before the going one began.
     pub(crate) fn proves(&self, session: Session, epoch: u32) -> bool {
-        if self.session == Some(session) {
-            (self.proven_epoch..=self.epoch).contains(&epoch)
-        } else {
-            epoch == self.epoch
-        }
+        let least = if self.session == Some(session) { self.proven_epoch } else { self.next_epoch };
+        epoch >= least
     }
 
     /// Another run of that site has begun: nothing of the one before counts.
-    pub(crate) fn begin_session(&mut self, session: Session, proven_with: u32) {
+    pub(crate) fn begin_session(&mut self, session: Session, proven_epoch: u32, next_epoch: u32) {
         if let Some(before) = self.session.replace(session) {
             self.heard_mut(before).ended = true;
         }
-        self.proven_epoch = proven_with;
-        self.epoch = self.epoch.wrapping_add(1);
+        (self.proven_epoch, self.next_epoch) = (proven_epoch, next_epoch);
         self.holds = 0;
         self.acknowledged = 0;
         self.owes_acknowledgement = false;

@@ -149,5 +149,5 @@ fn doubled(first: Duration, times: u32) -> Duration {
 
 /// Four to six fifths of a duration: sites that woke together drift apart.
 pub(crate) fn jittered(rng: &mut ChaCha20Rng, d: Duration) -> Duration {
-    d * 4 / 5 + d / 1000 * (rng.next_u32() % 401)
+    d / 1000 * (800 + rng.next_u32() % 401)
 }

@@ -59,7 +59,7 @@ impl Rendezvous {
     fn seal_announce(&mut self, is_door: bool) -> Vec<u8> {
         let announce = Announce {
             sender: self.site.public,
-            session: self.session,
+            challenge: self.challenge,
             sequence: self.announce_sequence,
             name: self.name.clone(),
         };
@@ -167,7 +167,7 @@ impl Rendezvous {
         // The card of a link that works is in use: a run that has not proved itself must not get it.
         let proven = member.session == Some(echo.session);
         Letter {
-            challenge: Challenge { session: self.session, epoch: member.epoch },
+            challenge: self.challenge,
             echo,
             sequence: member.sequence,
             acknowledged: if proven { member.holds } else { 0 },

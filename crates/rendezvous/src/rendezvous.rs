@@ -3,7 +3,7 @@ use crate::keys::{MeshKeys, PairKeys, SiteKey};
 use crate::member::{Link, Member, Standing};
 use crate::pace::{BREATH, Budget, Pace, REFUSALS_AT_ONCE, Want, jittered};
 use crate::place::Place;
-use crate::wire::{CARD_LEN_MAX, Session, tidy_name};
+use crate::wire::{CARD_LEN_MAX, Challenge, Session, tidy_name};
 use crate::{Counters, Event, Fingerprint, Input, Instant, Output, PeerKey, PlaceId, PlaceKind, Token};
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::String;
@@ -46,7 +46,8 @@ impl Drop for Config {
 pub struct Rendezvous {
     pub(crate) mesh: MeshKeys,
     pub(crate) site: SiteKey,
-    pub(crate) session: Session,
+    /// This run of ours, and how many of others it has seen begin: what others must repeat.
+    pub(crate) challenge: Challenge,
     pub(crate) name: String,
     pub(crate) own_topic: String,
     pub(crate) members_max: usize,
@@ -90,7 +91,7 @@ impl Rendezvous {
         Self {
             mesh,
             site,
-            session: Session(session),
+            challenge: Challenge { session: Session(session), epoch: 0 },
             name: tidy_name(&config.name),
             own_topic,
             members_max: config.members_max,
@@ -200,6 +201,10 @@ impl Rendezvous {
             return;
         }
         let first = member.card.is_none();
+        if first {
+            // Tries without a card were none.
+            member.tries = 0;
+        }
         member.card = Some(card.into());
         member.generation = member.generation.saturating_add(1);
         // A silent site hears of the new card once it speaks; until then announcements reach it.

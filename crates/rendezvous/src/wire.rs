@@ -20,7 +20,8 @@ pub(crate) struct Session(pub(crate) [u8; 16]);
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Challenge {
     pub(crate) session: Session,
-    /// Counts the sessions of the recipient that the sender has seen come: a letter of an ended one never fits.
+    /// Counts the sessions of others that the challenger has seen come: what a session wrote that has ended since then
+    /// repeats an older number.
     pub(crate) epoch: u32,
 }
 
@@ -28,7 +29,8 @@ pub(crate) struct Challenge {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Announce {
     pub(crate) sender: PeerKey,
-    pub(crate) session: Session,
+    /// For everybody to repeat.
+    pub(crate) challenge: Challenge,
     /// Grows with each announcement of a session.
     pub(crate) sequence: u32,
     pub(crate) name: String,
@@ -124,9 +126,9 @@ fn put_challenge(out: &mut Vec<u8>, challenge: Challenge) {
 impl Announce {
     /// The fields, as they are signed and sent.
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(53 + self.name.len());
+        let mut out = Vec::with_capacity(57 + self.name.len());
         out.extend_from_slice(&self.sender.0);
-        out.extend_from_slice(&self.session.0);
+        put_challenge(&mut out, self.challenge);
         out.extend_from_slice(&self.sequence.to_be_bytes());
         put_name(&mut out, &self.name);
         out
@@ -136,8 +138,8 @@ impl Announce {
     pub(crate) fn decode(bytes: &[u8]) -> Option<(Self, usize, [u8; 64])> {
         let mut reader = Reader(bytes);
         let sender = PeerKey(reader.array()?);
-        let session = Session(reader.array()?);
-        let announce = Self { sender, session, sequence: reader.u32()?, name: reader.name()? };
+        let challenge = reader.challenge()?;
+        let announce = Self { sender, challenge, sequence: reader.u32()?, name: reader.name()? };
         let signed = bytes.len() - reader.0.len();
         let signature = reader.array()?;
         reader.end()?;

@@ -52,6 +52,7 @@ pub(crate) struct Site {
     pub(crate) posted: usize,
     pub(crate) bytes: usize,
     mailbox: bool,
+    doors: BTreeSet<usize>,
 }
 
 #[derive(Clone, Debug)]
@@ -137,6 +138,7 @@ impl World {
             posted: 0,
             bytes: 0,
             mailbox: true,
+            doors: BTreeSet::new(),
         });
         self.sites.len() - 1
     }
@@ -209,6 +211,7 @@ impl World {
     }
 
     pub(crate) fn door(&mut self, at: usize, id: u32, peer: Option<PeerKey>) {
+        self.sites[at].doors.insert(id as usize);
         self.tell(at, Input::Place { id: PlaceId(1000 + id), kind: PlaceKind::Door { peer }, reachable: true });
     }
 
@@ -373,7 +376,8 @@ impl World {
             Flight::Datagram { from, to, bytes } => {
                 if to < self.sites.len() {
                     let address = [from as u8];
-                    let place = PlaceId::DOORSTEP;
+                    let door = self.sites[to].doors.contains(&from);
+                    let place = if door { PlaceId(1000 + from as u32) } else { PlaceId::DOORSTEP };
                     self.tell(to, Input::Arrived { place, topic: None, from: Some(&address), bytes: &bytes });
                 }
             }
