@@ -225,7 +225,9 @@ impl Mesh {
         for key in epochs.into_iter().map(|epoch| record::ledger_key(site, epoch)) {
             home.change(record::delete(key));
         }
-        home.change(record::delete(record::settled_key(site)));
+        // Bodies that others are owed still name this site: as settled, or a restart would owe them again.
+        let settled = Settled { floor: home.next(), above: Vec::new() };
+        home.change(record::put_settled(site, &settled));
         home.change(record::delete(record::peer_key(site)));
     }
 

@@ -358,6 +358,9 @@ impl Outbox {
 
     /// The oldest id that is owed.
     pub(crate) fn oldest(&self) -> Option<Floor> {
+        if self.owed.messages == 0 {
+            return None;
+        }
         self.owed_ids().next().map(|(_, id)| id)
     }
 

@@ -43,6 +43,8 @@ pub(crate) struct Peer {
     pub(crate) duplicates: u64,
 }
 
+/// The same large answer is not given again within this time: no honest peer asks twice.
+pub(crate) const ANSWER_PAUSE: Duration = Duration::from_secs(1);
 /// Bytes of filters in one record: the rest follows in more.
 const PART_BYTES: usize = 32 << 10;
 impl Peer {
@@ -84,8 +86,9 @@ impl Peer {
     pub(crate) fn link_up(&mut self, home: &mut Home, now: Now) {
         self.leave(home, Presence::Away);
         let tag = home.dice.u32();
-        // Our HELLO names what was accepted: only what is committed may be trimmed by the other side.
-        self.presence = Presence::Up(Box::new(Session::new(tag, now.instant, home.commits.frontier())));
+        let (generation, accepted) = (home.commits.frontier(), self.accepted_for_hello());
+        let greeting = Greeting::After { generation, accepted };
+        self.presence = Presence::Up(Box::new(Session::new(tag, now.instant, greeting)));
     }
 
     pub(crate) fn link_down(&mut self, home: &mut Home, now: Now) {
@@ -200,10 +203,10 @@ impl Peer {
             Record::Ack(lanes) => return self.acknowledge(home, &lanes),
             Record::Floor(floor) => self.raise(home, floor, None),
             Record::Difference(difference) => return self.difference(home, &difference),
-            Record::Ask => self.tell_whole(home),
+            Record::Ask => self.tell_whole(home, now),
             Record::Whole(whole) => return self.whole(home, &whole),
             Record::Confirm { generation } => self.confirmed(home, generation),
-            Record::Digest { root } => self.digest(home, root),
+            Record::Digest { root } => self.digest(home, now, root),
             Record::Same { .. } => self.same(home, now),
             Record::BucketSums(sums) => self.bucket_sums(home, now, &sums),
             Record::List(list) => self.list(home, now, &list),
@@ -506,11 +509,15 @@ impl Peer {
         Ok(())
     }
 
-    fn tell_whole(&mut self, home: &mut Home) {
+    fn tell_whole(&mut self, home: &mut Home, now: Now) {
         let (generation, digest) = (home.interest.generation(), home.interest.digest().bytes());
         let Presence::Up(session) = &mut self.presence else {
             return;
         };
+        if session.told_whole.is_some_and(|at| now.instant < at + ANSWER_PAUSE) {
+            return;
+        }
+        session.told_whole = Some(now.instant);
         let mut announced = home.interest.announced().peekable();
         let mut first = true;
         loop {
@@ -533,7 +540,7 @@ impl Peer {
         let Presence::Up(session) = &mut self.presence else {
             return;
         };
-        if session.greeting != Greeting::Sent {
+        if session.greeting != Greeting::Said {
             return;
         }
         let mut left = changed;

@@ -134,12 +134,12 @@ impl Peer {
 
     /// Says HELLO before all else, once what it names is committed; whether it has been said.
     fn greet(&mut self, home: &mut Home, now: Now) -> bool {
-        match self.session().map(|session| session.greeting) {
+        let accepted = match self.session_mut().map(|session| &mut session.greeting) {
             None => return false,
-            Some(Greeting::Sent) => return true,
-            Some(Greeting::After(generation)) if generation > home.commits.committed() => return false,
-            Some(Greeting::After(_)) => {}
-        }
+            Some(Greeting::Said) => return true,
+            Some(Greeting::After { generation, .. }) if *generation > home.commits.committed() => return false,
+            Some(Greeting::After { accepted, .. }) => core::mem::take(accepted),
+        };
         let floor = self.outbox.oldest().unwrap_or(home.next());
         let rights = home.config.rights(self.site);
         let hello = Record::Hello(Hello {
@@ -153,7 +153,7 @@ impl Peer {
             floor,
             window: home.config.window,
             message_bytes_max: home.config.message_bytes_max as u64,
-            accepted: self.accepted_for_hello(),
+            accepted,
             interest_generation: home.interest.generation(),
             interest_digest: home.interest.digest().bytes(),
             export: rights.export.as_deref().map(borrow_all),
@@ -161,13 +161,13 @@ impl Peer {
         });
         if let Presence::Up(session) = &mut self.presence {
             session.say_first(&hello);
-            session.greeting = Greeting::Sent;
+            session.greeting = Greeting::Said;
             session.floor_epoch = floor.epoch;
         }
         true
     }
 
-    fn accepted_for_hello(&self) -> Vec<(u64, Ranges)> {
+    pub(crate) fn accepted_for_hello(&self) -> Vec<(u64, Ranges)> {
         let mut ranges_left = HELLO_RANGES_MAX;
         let fits = |(_, ranges): &(u64, &Ranges)| {
             let fits = ranges.gaps() < ranges_left;
@@ -222,6 +222,7 @@ impl Peer {
             return false;
         };
         let (Some(theirs), Some(body)) = (&session.theirs, home.bodies.body(key)) else {
+            debug_assert!(false, "a slot holds its body");
             return false;
         };
         let topic = body.message.topic();

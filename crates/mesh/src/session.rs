@@ -93,17 +93,20 @@ pub(crate) struct Session {
     pub(crate) sync: Sync,
     pub(crate) said_unknown: bool,
     pub(crate) said_ahead: bool,
+    /// When the whole interest was last told: not again at once, whoever asks.
+    pub(crate) told_whole: Option<Instant>,
 }
 
-/// Whether our HELLO has left. It names what was accepted, so it waits until that is committed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// Whether our HELLO has been said. It names what was accepted before the session, and waits until that is committed:
+/// the other side forgets what it reads there.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Greeting {
-    After(u64),
-    Sent,
+    After { generation: u64, accepted: Vec<(u64, Ranges)> },
+    Said,
 }
 
 impl Session {
-    pub(crate) fn new(tag: u32, now: Instant, hello_after: u64) -> Self {
+    pub(crate) fn new(tag: u32, now: Instant, greeting: Greeting) -> Self {
         Self {
             tag,
             up_since: now,
@@ -111,7 +114,7 @@ impl Session {
             expected: 0,
             their_tag: None,
             theirs: None,
-            greeting: Greeting::After(hello_after),
+            greeting,
             early: Early::default(),
             flight: Flight::default(),
             receipts: Receipts::default(),
@@ -123,6 +126,7 @@ impl Session {
             sync: Sync::default(),
             said_unknown: false,
             said_ahead: false,
+            told_whole: None,
         }
     }
 

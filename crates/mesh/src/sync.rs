@@ -5,7 +5,7 @@ use crate::event::Fault;
 use crate::frame::{BUCKETS, Key, List, ListEntry, Malformed, Record, StateRecord, Substance, Version, Want};
 use crate::home::Home;
 use crate::outbox::StateCargo;
-use crate::peer::{Peer, Presence};
+use crate::peer::{ANSWER_PAUSE, Peer, Presence};
 use crate::replica::{Entry, Standing, content, content_of, key_of, root_of};
 use crate::session::Theirs;
 use alloc::boxed::Box;
@@ -45,6 +45,8 @@ pub(crate) struct Sync {
     asked: BTreeSet<Key>,
     /// Lists dealt with, not yet said.
     unsaid: VecDeque<Key>,
+    /// When a digest was last answered.
+    answered: Option<Instant>,
     pub(crate) equal: bool,
 }
 
@@ -131,12 +133,21 @@ impl Peer {
         home.config.rights(self.site).imports(topic) && theirs.exports(topic)
     }
 
-    pub(crate) fn digest(&mut self, home: &mut Home, root: [u8; 16]) {
+    pub(crate) fn digest(&mut self, home: &mut Home, now: Now, root: [u8; 16]) {
+        let answered = self.session().and_then(|session| session.sync.answered);
+        if answered.is_some_and(|at| now.instant < at + ANSWER_PAUSE) {
+            return;
+        }
+        home.purge(now.wall);
         let sums = self.sums(home);
         let equal = root_of(&sums) == root;
         if let Presence::Up(session) = &mut self.presence {
+            session.sync.answered = Some(now.instant);
             session.sync.equal = equal;
             session.say(&if equal { Record::Same { root } } else { Record::BucketSums(sums) });
+        }
+        if equal {
+            self.adopted(home, now);
         }
     }
 

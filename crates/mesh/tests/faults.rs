@@ -3,9 +3,9 @@ mod world;
 
 use midge_mesh::{Config, Window};
 use mqtt::QoS;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
-use world::{Publish, QOS0, World};
+use world::{Plant, Publish, QOS0, World};
 
 const TOPICS: [&str; 5] = ["a/b", "a/c", "b", "a", "c/d/e"];
 const FILTERS: [&str; 6] = ["#", "a/#", "a/+", "b", "+/b", "c/d/e"];
@@ -50,7 +50,32 @@ fn act(world: &mut World) {
     }
 }
 
-fn check(world: &World, seed: u64) {
+/// What is wrong with a world that has healed.
+fn complaints(world: &World) -> Vec<String> {
+    let mut wrong = Vec::new();
+    check_deliveries(world, &mut wrong);
+    check_order(world, &mut wrong);
+    for (index, site) in world.sites.iter().enumerate() {
+        if values(site) != values(&world.sites[0]) {
+            wrong.push(format!("retained values of site {index} differ from those of site 0"));
+        }
+        for peer in world.mesh(index).peers() {
+            if !peer.joined || !peer.interest_confirmed || !peer.retained_equal {
+                wrong.push(format!("site {index} is not at one with a peer: {peer:?}"));
+            }
+            if (peer.outbox_messages, peer.outbox_bytes, peer.in_flight) != (0, 0, 0) {
+                wrong.push(format!("site {index} still owes something: {peer:?}"));
+            }
+        }
+        if site.disk.keys().any(|key| key[0] == b'b') {
+            wrong.push(format!("site {index} keeps messages that nobody is owed"));
+        }
+    }
+    wrong
+}
+
+/// Acknowledged and interested: once. Everything else: at most once.
+fn check_deliveries(world: &World, wrong: &mut Vec<String>) {
     let mut delivered: BTreeMap<(usize, &str), usize> = BTreeMap::new();
     for (index, site) in world.sites.iter().enumerate() {
         for delivery in site.broker.log.iter().filter(|delivery| !delivery.text.is_empty()) {
@@ -58,29 +83,18 @@ fn check(world: &World, seed: u64) {
         }
     }
     for published in &world.published {
-        for index in 0..world.sites.len() {
+        let fleeting = published.qos == QoS::AtMostOnce;
+        for (index, site) in world.sites.iter().enumerate() {
             let times = delivered.get(&(index, published.text.as_str())).copied().unwrap_or(0);
-            let owed = published.acknowledged && published.qos != QoS::AtMostOnce && published.to.contains(&index);
-            assert!(
-                times <= 1 || published.qos == QoS::AtMostOnce && world.sites[index].crashes > 0,
-                "seed {seed}: {published:?} came {times} times to site {index}"
-            );
-            assert!(!owed || published.clear || times == 1, "seed {seed}: {published:?} is missing at site {index}");
+            // A crash takes back that a QoS 0 value came, not that somebody heard it.
+            if times > 1 && !(fleeting && published.retain && site.crashes > 0) {
+                wrong.push(format!("{published:?} came {times} times to site {index}"));
+            }
+            let owed = published.acknowledged && !fleeting && !published.clear && published.to.contains(&index);
+            if owed && times == 0 {
+                wrong.push(format!("{published:?} is missing at site {index}"));
+            }
         }
-    }
-    check_order(world, seed);
-    for site in &world.sites[1..] {
-        let (one, two): (Vec<_>, Vec<_>) = (values(&world.sites[0]), values(site));
-        assert_eq!(one, two, "seed {seed}: retained values differ");
-    }
-    for index in 0..world.sites.len() {
-        for peer in world.mesh(index).peers() {
-            assert!(peer.joined && peer.interest_confirmed, "seed {seed}: {peer:?}");
-            assert!(peer.retained_equal, "seed {seed}: {peer:?}");
-            assert_eq!((peer.outbox_messages, peer.outbox_bytes, peer.in_flight), (0, 0, 0), "seed {seed}: {peer:?}");
-        }
-        let left: BTreeSet<u8> = world.sites[index].disk.keys().map(|key| key[0]).collect();
-        assert!(!left.contains(&b'b'), "seed {seed}: bodies left behind");
     }
 }
 
@@ -88,27 +102,33 @@ fn values(site: &world::Site) -> Vec<(&String, String)> {
     site.broker.retained.iter().map(|(topic, message)| (topic, world::text_of(message.payload()))).collect()
 }
 
-/// Per publisher and topic; values that came as states follow their versions instead.
-fn check_order(world: &World, seed: u64) {
+/// Per publisher and topic; retained values follow their versions instead.
+fn check_order(world: &World, wrong: &mut Vec<String>) {
+    let plain: BTreeMap<&str, usize> = world
+        .published
+        .iter()
+        .filter(|published| !published.retain)
+        .map(|published| (published.text.as_str(), published.from))
+        .collect();
     for (index, site) in world.sites.iter().enumerate() {
         let mut last: BTreeMap<(usize, &str), u64> = BTreeMap::new();
-        for delivery in site.broker.log.iter().filter(|delivery| !delivery.retain) {
-            let Some(published) = world.published.iter().find(|published| published.text == delivery.text) else {
+        for delivery in &site.broker.log {
+            let Some(&from) = plain.get(delivery.text.as_str()) else {
                 continue;
             };
-            if published.retain {
-                continue;
+            let number: u64 = delivery.text.parse().unwrap_or_default();
+            let before = last.insert((from, &delivery.topic), number).unwrap_or(0);
+            if before > number {
+                wrong.push(format!("at site {index}, {number} came after {before} of the same publisher and topic"));
             }
-            let number: u64 = delivery.text.parse().unwrap();
-            let before = last.insert((published.from, &delivery.topic), number).unwrap_or(0);
-            assert!(before < number, "seed {seed}: at site {index}, {number} came after {before}: {delivery:?}");
         }
     }
 }
 
-fn run(seed: u64) {
+fn run(seed: u64, plant: Plant) -> Vec<String> {
     let sites = 2 + (seed % 3) as usize;
     let mut world = World::new(sites, seed, config());
+    world.plant = plant;
     world.connect_all();
     for index in 0..sites {
         let filter = FILTERS[world.dice.below(FILTERS.len())];
@@ -118,7 +138,7 @@ fn run(seed: u64) {
         act(&mut world);
     }
     world.heal();
-    check(&world, seed);
+    let mut wrong = complaints(&world);
     let before: u64 = world.sites.iter().map(|site| site.bytes).sum();
     for _ in 0..600 {
         world.pass(Duration::from_secs(1));
@@ -126,8 +146,14 @@ fn run(seed: u64) {
     }
     let bytes = world.sites.iter().map(|site| site.bytes).sum::<u64>() - before;
     let links = (sites * (sites - 1) / 2) as u64;
-    assert!(bytes / links < 2000, "seed {seed}: {bytes} bytes in ten idle minutes on {links} links");
+    if bytes / links > IDLE_BYTES_MAX {
+        wrong.push(format!("{bytes} bytes in ten idle minutes on {links} links"));
+    }
+    wrong
 }
+
+/// Of both directions of a link in ten minutes: far below 200 kB an hour.
+const IDLE_BYTES_MAX: u64 = 2000;
 
 fn seeds() -> std::ops::Range<u64> {
     let count = std::env::var("MESH_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(150);
@@ -138,6 +164,21 @@ fn seeds() -> std::ops::Range<u64> {
 #[test]
 fn whatever_fails_nothing_is_lost_doubled_or_left_unequal() {
     for seed in seeds() {
-        run(seed);
+        let wrong = run(seed, Plant::None);
+        assert!(wrong.is_empty(), "MESH_SEED={seed} MESH_SEEDS=1 replays this:\n{}", wrong.join("\n"));
+    }
+}
+
+#[test]
+fn each_planted_bug_is_found() {
+    for (plant, word) in [
+        (Plant::PerformBeforeCommit, "is missing"),
+        (Plant::NoLedger, "times to site"),
+        (Plant::SwappedDeliveries, "came after"),
+        (Plant::NoDeletions, "differ"),
+        (Plant::NothingTrimmed, "keeps messages"),
+    ] {
+        let found = (0..200).find(|&seed| run(seed, plant).iter().any(|wrong| wrong.contains(word)));
+        assert!(found.is_some(), "{plant:?} was not found");
     }
 }

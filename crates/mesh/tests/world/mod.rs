@@ -1,6 +1,7 @@
 //! A small world: meshes joined by links that drop, double and reorder, on disks that lag behind, in sites that crash.
 //! Everything follows from one seed.
 #![allow(dead_code, unreachable_pub, reason = "each test uses its part of the world")]
+#![allow(clippy::unwrap_used, reason = "a world that contradicts itself ends the test")]
 use midge_mesh::{Change, Config, Event, Fault, Input, Lane, Mesh, Output, SiteId};
 use mqtt::message::MessageOptions;
 use mqtt::{Filter, Instant, Message, Now, QoS, Topic, Wall};
@@ -111,7 +112,24 @@ pub struct Published {
     pub acknowledged: bool,
 }
 
+/// A bug put in on purpose: the checkers must find it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Plant {
+    None,
+    /// What depends on a batch leaves before the batch is stored.
+    PerformBeforeCommit,
+    /// Accepted sequences are not stored.
+    NoLedger,
+    /// Two deliveries change places.
+    SwappedDeliveries,
+    /// Deletions from peers are not performed.
+    NoDeletions,
+    /// Acknowledged messages stay on the disk.
+    NothingTrimmed,
+}
+
 pub struct World {
+    pub plant: Plant,
     pub dice: Dice,
     pub millis: u64,
     pub sites: Vec<Site>,
@@ -132,6 +150,7 @@ pub fn site_id(index: usize) -> SiteId {
 impl World {
     pub fn new(sites: usize, seed: u64, config: Config) -> Self {
         let mut world = Self {
+            plant: Plant::None,
             dice: Dice::new(seed),
             millis: 0,
             sites: Vec::new(),
@@ -237,6 +256,8 @@ impl World {
         let batch = site.batches.pop_front()?;
         for Change { key, value } in batch.changes {
             match value {
+                Some(_) if self.plant == Plant::NoLedger && key[0] == b'l' => {}
+                None if self.plant == Plant::NothingTrimmed && key[0] == b'b' => {}
                 Some(value) => drop(site.disk.insert(key, value)),
                 None => drop(site.disk.remove(&key)),
             }
@@ -272,6 +293,9 @@ impl World {
         let changes = mesh.seal(number);
         let acknowledges = std::mem::take(&mut site.acknowledges);
         site.batches.push_back(Batch { number, changes, broker: site.broker.clone(), acknowledges });
+        if self.plant == Plant::PerformBeforeCommit {
+            mesh.committed(number);
+        }
         self.drain(index);
     }
 
@@ -305,6 +329,7 @@ impl World {
                     let retained = &mut self.sites[index].broker.retained;
                     match message {
                         Some(message) => drop(retained.insert(topic.as_str().into(), message)),
+                        None if self.plant == Plant::NoDeletions => {}
                         None => drop(retained.remove(topic.as_str())),
                     }
                 }
@@ -348,6 +373,10 @@ impl World {
         }
         let text = text_of(message.payload());
         broker.log.push(Delivery { from, topic, text, qos: message.qos(), retain: message.retain() });
+        let count = broker.log.len();
+        if self.plant == Plant::SwappedDeliveries && count > 1 {
+            broker.log.swap(count - 2, count - 1);
+        }
     }
 
     // --- clients ---
