@@ -118,7 +118,7 @@ impl Broker {
             Packet::PingReq => self.answer(slot, &Packet::PingResp),
             // A second CONNECT [MQTT-3.1.0-2], and what only servers say.
             Packet::Connect(_) | Packet::ConnAck(_) | Packet::SubAck(_) | Packet::UnsubAck(_) | Packet::PingResp => {
-                self.fault(now, slot, ReasonCode::ProtocolError)
+                self.fault(now, slot, ReasonCode::ProtocolError);
             }
             Packet::Auth(_) => self.fault(now, slot, ReasonCode::BadAuthenticationMethod),
             other if !freely => self.defer(slot, other),

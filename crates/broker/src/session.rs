@@ -208,7 +208,7 @@ impl Broker {
         match at.and_then(|at| Some((at, session.queue.state(at)?))) {
             Some((at, (State::Sent, QoS::ExactlyOnce))) if ack.reason.is_error() => {
                 self.finish(id, at);
-                return self.pump(now, id);
+                self.pump(now, id);
             }
             Some((at, (State::Sent, QoS::ExactlyOnce))) => {
                 let body = session.queue.release(at);
