@@ -5,6 +5,22 @@
 //! Messages and their handshakes survive in between.
 //!
 //! After each call drain [`Client::poll_event`], [`Client::poll_bytes`] and [`Client::poll_timeout`].
+//!
+//! ```
+//! use midge_mqtt::client::{Client, Event, Options};
+//! use midge_mqtt::packet::Publish;
+//! use midge_mqtt::{Now, QoS, Topic, Version};
+//!
+//! let now = Now::default();
+//! let mut client = Client::new(Options::new(Version::V3_1_1, "sensor"));
+//! let topic = Topic::parse("cabin/temp").unwrap();
+//! let token = client.publish(now, &Publish { qos: QoS::AtLeastOnce, ..Publish::new(topic, b"21.5") }).unwrap();
+//! client.connected(now).unwrap(); // a transport is open …
+//! assert!(client.poll_bytes().is_some_and(|connect| connect[0] == 0x10)); // … and these go into it
+//! client.handle(now, &[0x20, 2, 0, 0, 0x40, 2, 0, 1]); // CONNACK and PUBACK come out of it
+//! assert!(matches!(client.poll_event(), Some(Event::Connected(_))));
+//! assert!(matches!(client.poll_event(), Some(Event::Acknowledged { token: done, .. }) if done == token));
+//! ```
 mod event;
 mod options;
 
@@ -608,9 +624,10 @@ impl Client {
     /// Ends the connection because of what the server did, and tells it if the version has words for that.
     fn refuse(&mut self, reason: ReasonCode, cause: Cause) {
         if self.is_online() && self.options.version == Version::V5 {
+            let reason = codec::disconnect_reason(reason);
             let packet = Packet::Disconnect(Disconnect { reason, properties: Default::default() });
             let said = codec::encode(&packet, self.options.version, &mut self.out);
-            debug_assert!(said.is_ok(), "every fault has a reason that DISCONNECT may give");
+            debug_assert!(said.is_ok(), "DISCONNECT may give this reason");
         }
         self.end(cause);
     }

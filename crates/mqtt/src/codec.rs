@@ -2,6 +2,18 @@
 //!
 //! [`decode`] and [`encode`] are the doors. A hot path takes [`cut`] and [`Frame::publish`] in, [`encode_publish`],
 //! [`PublishTemplate`] and [`encode_ack`] out: same rules, no [`Packet`] in between.
+//!
+//! ```
+//! use midge_mqtt::codec::{Progress, decode, encode};
+//! use midge_mqtt::packet::{Packet, Publish};
+//! use midge_mqtt::{Topic, Version};
+//!
+//! let mut bytes = Vec::new();
+//! let publish = Publish::new(Topic::parse("cabin/temp").unwrap(), b"21.5");
+//! encode(&Packet::Publish(publish), Version::V3_1_1, &mut bytes).unwrap();
+//! let read = decode(&bytes, Version::V3_1_1, 1_000_000);
+//! assert_eq!(read, Ok(Progress::Packet { packet: Packet::Publish(publish), len: bytes.len() }));
+//! ```
 mod decode;
 mod encode;
 mod error;
@@ -244,6 +256,12 @@ pub fn encode_publish(publish: &Publish<'_>, version: Version, out: &mut Vec<u8>
 /// Appends a PUBLISH up to its payload, which the caller sends after it from where it lies.
 pub fn encode_publish_head(publish: &Publish<'_>, version: Version, out: &mut Vec<u8>) -> Result<(), EncodeError> {
     encode::write_publish_head(publish, version, out, 0).map(drop)
+}
+
+/// The reason to give in DISCONNECT: itself, or Protocol Error for one that belongs to other packets, such as that of a
+/// second CONNECT with an unknown version.
+pub fn disconnect_reason(reason: ReasonCode) -> ReasonCode {
+    if reasons::check(Kind::Disconnect, reason).is_ok() { reason } else { ReasonCode::ProtocolError }
 }
 
 /// The four acknowledgements of one packet identifier.

@@ -1,6 +1,6 @@
 //! An application message that outlives the bytes it came in: shared, immutable, one block of memory.
 use crate::codec::DecodeError;
-use crate::packet::Publish;
+use crate::packet::{Publish, Will};
 use crate::property::PublishProperties;
 use crate::time::Wall;
 use crate::topic::Topic;
@@ -74,48 +74,36 @@ impl Message {
         if payload.len() > BODY_MAX || body + payload.len() > BODY_MAX {
             return Err(MessageError::TooLong);
         }
-        let (mut block, [_, properties_at, payload_at]) =
-            build(topic, options.properties.len(), payload.len(), options);
-        if let Some(bytes) = Arc::get_mut(&mut block) {
-            bytes[properties_at].copy_from_slice(options.properties);
-            bytes[payload_at].copy_from_slice(payload);
-        }
-        Ok(Self(block))
+        Ok(Self(build(topic, payload, options)))
     }
 
     /// Keeps what travels with a message: alias, subscription identifiers and DUP are the connection's. `topic` is the
     /// publish's own or what its alias stands for. The expiry interval becomes a point in time.
     pub fn from_publish(publish: &Publish<'_>, topic: Topic<'_>, now: Wall) -> Self {
-        let properties = &publish.properties;
-        let expires = properties.message_expiry_secs.map(|secs| now + Duration::from_secs(u64::from(secs)));
-        Self::build_from(topic, publish.payload, publish.qos, publish.retain, properties, expires)
+        let options = MessageOptions { qos: publish.qos, retain: publish.retain, ..MessageOptions::default() };
+        Self::keep(topic, publish.payload, &publish.properties, options, now)
     }
 
     /// The will's message, its expiry counted from `now`: when it is published.
-    pub fn from_will(will: &crate::packet::Will<'_>, now: Wall) -> Self {
-        let expires = will.properties.message_expiry_secs.map(|secs| now + Duration::from_secs(u64::from(secs)));
-        Self::build_from(will.topic, will.payload, will.qos, will.retain, &will.properties, expires)
+    pub fn from_will(will: &Will<'_>, now: Wall) -> Self {
+        let options = MessageOptions { qos: will.qos, retain: will.retain, ..MessageOptions::default() };
+        Self::keep(will.topic, will.payload, &will.properties, options, now)
     }
 
-    fn build_from(
+    fn keep(
         topic: Topic<'_>,
         payload: &[u8],
-        qos: QoS,
-        retain: bool,
         properties: &PublishProperties<'_>,
-        expires: Option<Wall>,
+        mut options: MessageOptions<'_>,
+        now: Wall,
     ) -> Self {
-        let options = MessageOptions { qos, retain, properties: &[], expires };
+        options.expires = properties.message_expiry_secs.map(|secs| now + Duration::from_secs(u64::from(secs)));
         let mut wire = Vec::new();
         if !properties.is_empty() {
             properties.write_forwardable(&mut wire);
         }
-        let (mut block, [_, properties_at, payload_at]) = build(topic, wire.len(), payload.len(), options);
-        if let Some(bytes) = Arc::get_mut(&mut block) {
-            bytes[properties_at].copy_from_slice(&wire);
-            bytes[payload_at].copy_from_slice(payload);
-        }
-        Self(block)
+        options.properties = &wire;
+        Self(build(topic, payload, options))
     }
 
     /// As a PUBLISH to a receiver: with the expiry that is left [MQTT-3.3.2-6]. Identifier, alias and subscription
@@ -264,28 +252,23 @@ fn properties_range(block: &[u8]) -> Range<usize> {
     start..start.saturating_add(properties_len)
 }
 
-/// The block with head and topic written, and where topic, properties and payload lie. The lengths are those of parts
-/// of a packet: they fit.
-fn build(
-    topic: Topic<'_>,
-    properties_len: usize,
-    payload_len: usize,
-    options: MessageOptions<'_>,
-) -> (Arc<[u8]>, [Range<usize>; 3]) {
+/// The block. The lengths are those of parts of a packet: they fit.
+fn build(topic: Topic<'_>, payload: &[u8], options: MessageOptions<'_>) -> Arc<[u8]> {
     let topic = topic.as_str().as_bytes();
     let properties_at = HEAD + topic.len();
-    let payload_at = properties_at + properties_len;
-    let end = payload_at + payload_len;
+    let payload_at = properties_at + options.properties.len();
     let mut head = [0; HEAD];
     head[0] = flags(options.qos, options.retain);
     head[1..3].copy_from_slice(&u16::try_from(topic.len()).unwrap_or(u16::MAX).to_be_bytes());
-    head[3..7].copy_from_slice(&u32::try_from(properties_len).unwrap_or(u32::MAX).to_be_bytes());
+    head[3..7].copy_from_slice(&u32::try_from(options.properties.len()).unwrap_or(u32::MAX).to_be_bytes());
     head[7..HEAD].copy_from_slice(&options.expires.unwrap_or(Wall::FAR).0.to_be_bytes());
     // Zeroed first: the one way to fill a shared slice in place, in one allocation, without `unsafe`.
-    let mut block: Arc<[u8]> = core::iter::repeat_n(0, end).collect();
+    let mut block: Arc<[u8]> = core::iter::repeat_n(0, payload_at + payload.len()).collect();
     if let Some(bytes) = Arc::get_mut(&mut block) {
         bytes[..HEAD].copy_from_slice(&head);
         bytes[HEAD..properties_at].copy_from_slice(topic);
+        bytes[properties_at..payload_at].copy_from_slice(options.properties);
+        bytes[payload_at..].copy_from_slice(payload);
     }
-    (block, [HEAD..properties_at, properties_at..payload_at, payload_at..end])
+    block
 }

@@ -481,6 +481,11 @@ fn bytes_that_are_no_packets() {
     play.client.handle(at(0), &[0x30, 0x7F]);
     assert_eq!(play.sent(), "DISCONNECT 0x95");
     assert_eq!(play.closed(), Some(Cause::Malformed(DecodeError::TooLarge { len: 129, max: 100 })));
+    // A server that sends CONNECT, and one of an unknown version at that
+    play.reconnect(false);
+    play.client.handle(at(0), b"\x10\x07\0\x04MQTT\x07");
+    assert_eq!(play.sent(), "DISCONNECT 0x82");
+    assert_eq!(play.closed(), Some(Cause::Malformed(DecodeError::ProtocolLevel(7))));
     // What comes after the end is not looked at.
     play.client.handle(at(0), &[0x30, 0x7F]);
     assert_eq!(play.events(), []);

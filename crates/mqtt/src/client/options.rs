@@ -5,11 +5,12 @@ use crate::topic::TopicBuf;
 use crate::types::{QoS, Version};
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt;
 use core::num::{NonZeroU16, NonZeroU32};
 use core::time::Duration;
 
 /// How to connect, and the client's own limits. What is said in version 5 only is left out in the others.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Options {
     /// Protocol version.
     pub version: Version,
@@ -81,6 +82,18 @@ pub struct WillOptions {
     pub expiry_secs: Option<u32>,
     /// Other properties as [`PublishProperties::write_forwardable`] writes them (5).
     pub properties: Vec<u8>,
+}
+
+impl fmt::Debug for Options {
+    /// Without credentials: this is for logs.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options")
+            .field("version", &self.version)
+            .field("client_id", &self.client_id)
+            .field("clean_start", &self.clean_start)
+            .field("keep_alive_secs", &self.keep_alive_secs)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Options {

@@ -163,7 +163,8 @@ impl<'a> PublishProperties<'a> {
     }
 
     /// Appends the properties that travel with a message to every receiver: payload format, content type, response
-    /// topic, correlation data and user properties [MQTT-3.3.2-4] [MQTT-3.3.2-15] [MQTT-3.3.2-16] [MQTT-3.3.2-17].
+    /// topic, correlation data and user properties in their order [MQTT-3.3.2-4] [MQTT-3.3.2-15] [MQTT-3.3.2-16]
+    /// [MQTT-3.3.2-17] [MQTT-3.3.2-18] [MQTT-3.3.2-20].
     /// Their lengths are those of packets read or checked before: what does not fit is left out.
     pub fn write_forwardable(&self, out: &mut Vec<u8>) {
         let fits = self.write_kept(&mut Length::default());
