@@ -94,16 +94,15 @@ impl Message {
         topic: Topic<'_>,
         payload: &[u8],
         properties: &PublishProperties<'_>,
-        mut options: MessageOptions<'_>,
+        options: MessageOptions<'_>,
         now: Wall,
     ) -> Self {
-        options.expires = properties.message_expiry_secs.map(|secs| now + Duration::from_secs(u64::from(secs)));
+        let expires = properties.message_expiry_secs.map(|secs| now + Duration::from_secs(u64::from(secs)));
         let mut wire = Vec::new();
         if !properties.is_empty() {
             properties.write_forwardable(&mut wire);
         }
-        options.properties = &wire;
-        Self(build(topic, payload, options))
+        Self(build(topic, payload, MessageOptions { properties: &wire, expires, ..options }))
     }
 
     /// As a PUBLISH to a receiver: with the expiry that is left [MQTT-3.3.2-6]. Identifier, alias and subscription
