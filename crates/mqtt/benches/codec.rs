@@ -1,5 +1,5 @@
-//! Nanoseconds for what happens to every message: `cargo bench -p midge-mqtt`, or under callgrind with a count of rounds
-//! and one case, `codec-… 100000 decode/v5`, for instructions.
+//! Nanoseconds for what happens to every message: `cargo bench -p midge-mqtt`, or under callgrind with a count of
+//! rounds and one case, `codec-… 100000 decode/v5`, for instructions.
 #![allow(clippy::unwrap_used, missing_docs, reason = "a benchmark may fail")]
 use midge_mqtt as mqtt;
 use mqtt::codec::{self, AckKind, Cut, Progress, PublishTemplate};

@@ -1,7 +1,7 @@
 //! The two halves of the QoS 1 and 2 handshakes [MQTT-4.3], for brokers and clients alike.
 //!
-//! [`Outbound`] sends messages and waits for their acknowledgements, [`Inbound`] tells what came twice. Both survive the
-//! connection: `resume` begins the next one of the same session.
+//! [`Outbound`] sends messages and waits for their acknowledgements, [`Inbound`] tells what came twice. Both survive
+//! the connection: `resume` begins the next one of the same session.
 use crate::reason::ReasonCode;
 use crate::types::{PacketId, QoS};
 use alloc::collections::{BTreeSet, VecDeque};

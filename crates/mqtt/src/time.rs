@@ -36,7 +36,8 @@ impl Sub<Instant> for Instant {
     }
 }
 
-/// Wall-clock time in milliseconds since 1970-01-01 UTC: for what must outlive the process or be compared between sites.
+/// Wall-clock time in milliseconds since 1970-01-01 UTC: for what must outlive the process or be compared between
+/// sites.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Wall(pub u64);
 

@@ -230,7 +230,10 @@ proptest! {
                 }
                 3 => {
                     let expected = match model.in_flight.get_mut(&number) {
-                        Some((QoS::ExactlyOnce, released)) => Received::Release((!std::mem::replace(released, true)).then_some(())),
+                        Some((QoS::ExactlyOnce, released)) => {
+                            let again = std::mem::replace(released, true);
+                            Received::Release((!again).then_some(()))
+                        }
                         _ => Received::NotFound,
                     };
                     prop_assert_eq!(sender.pubrec(id(number), ReasonCode::Success), expected);

@@ -58,7 +58,8 @@ fn next<'a>(reader: &mut Reader<'a>) -> Read<Option<(u8, &'a [u8])>> {
     u8::try_from(id).map(|id| Some((id, from))).map_err(|_| DecodeError::PropertyMisplaced(id))
 }
 
-/// Checks a User Property; the view begins at the first one of a section, so that sections without any have an empty one.
+/// Checks a User Property; the view begins at the first one of a section, so that sections without any have an empty
+/// one.
 fn user<'a>(view: &mut UserProperties<'a>, from: &'a [u8], reader: &mut Reader<'a>) -> Read<()> {
     if view.0.is_empty() {
         view.0 = from;
