@@ -219,7 +219,7 @@ impl Courier {
         let mut unsent = Vec::new();
         let mut events = Events::with_capacity(16);
         loop {
-            if self.obey(*reachable)? {
+            if self.obey()? {
                 // A polite end; the broker may not hear it any more.
                 let goodbye = Disconnect { reason: ReasonCode::Success, properties: DisconnectProperties::default() };
                 let _ = self.client.disconnect(&goodbye);
@@ -243,13 +243,13 @@ impl Courier {
     }
 
     /// Carries out what the driver wants. Returns whether to stop.
-    fn obey(&mut self, reachable: bool) -> io::Result<bool> {
+    fn obey(&mut self) -> io::Result<bool> {
         while let Ok(order) = self.orders.try_recv() {
             match order {
                 Order::Stop => return Ok(true),
                 Order::Listen(topics) => {
                     let old = std::mem::replace(&mut self.topics, topics);
-                    if reachable && old != self.topics {
+                    if self.client.is_online() && old != self.topics {
                         self.unsubscribe(&old);
                         self.subscribe()?;
                     }

@@ -34,14 +34,15 @@ pub(super) fn start() -> std::io::Result<[CableDatagrams; 2]> {
     world.join(NetId::INTERNET, PUBLIC_STUN.into());
     let (events, incoming) = channel();
     let mut ends = Vec::new();
-    let sites = [0u8, 1].map(|index| {
+    let mut plug_in = |index: u8| -> std::io::Result<CableDatagrams> {
         let nat = Config::new(Kind::PortRestricted, public_address(index));
         let net = world.add(NetId::INTERNET, nat, Wire::delayed(UPLINK_DELAY));
         world.join(net, private_address(index).ip());
-        let (site, end) = cable(vec![private_address(index)], forward(net, events.clone()));
+        let (site, end) = cable(vec![private_address(index)], forward(net, events.clone()))?;
         ends.push((net, end));
-        site
-    });
+        Ok(site)
+    };
+    let sites = [plug_in(0)?, plug_in(1)?];
     std::thread::Builder::new().name("demo-network".into()).spawn(move || run(world, &ends, &incoming))?;
     Ok(sites)
 }

@@ -1,10 +1,11 @@
 //! A UDP port whose other end is not the kernel but a network simulated in this process.
 use super::{Arrival, Datagrams, Departure};
-use mio::{Registry, Token, Waker};
-use std::io;
+use mio::unix::pipe;
+use mio::{Interest, Registry, Token};
+use std::io::{self, Read, Write};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, OnceLock};
 
 /// One datagram on its way between a site and its simulated network.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,28 +20,29 @@ pub struct OwnedDatagram {
 
 /// A cable: the site's end and the network's end. `addresses` are those that the site believes to have. What the site
 /// sends arrives at `departures`.
-pub fn cable(addresses: Vec<SocketAddr>, departures: Sender<OwnedDatagram>) -> (CableDatagrams, Cable) {
+///
+/// # Errors
+/// When the system has no pipe to give: it wakes the site.
+pub fn cable(addresses: Vec<SocketAddr>, departures: Sender<OwnedDatagram>) -> io::Result<(CableDatagrams, Cable)> {
     let (arrive, arrivals) = channel();
-    let waker = Arc::new(OnceLock::new());
-    let site = CableDatagrams { addresses, departures, arrivals, waker: Arc::clone(&waker) };
-    (site, Cable { arrive, waker })
+    let (bell, bell_wire) = pipe::new()?;
+    let site = CableDatagrams { addresses, departures, arrivals, bell: bell_wire };
+    Ok((site, Cable { arrive, bell: Arc::new(bell) }))
 }
 
 /// The network's end.
 #[derive(Clone, Debug)]
 pub struct Cable {
     arrive: Sender<OwnedDatagram>,
-    waker: Arc<OnceLock<Waker>>,
+    bell: Arc<pipe::Sender>,
 }
 
 impl Cable {
     /// Hands a datagram to the site. A site that has stopped gets nothing.
     pub fn deliver(&self, datagram: OwnedDatagram) {
-        if self.arrive.send(datagram).is_ok()
-            && let Some(waker) = self.waker.get()
-        {
-            // The driver polls its timers as well; a lost wake-up delays, it does not lose.
-            let _ = waker.wake();
+        if self.arrive.send(datagram).is_ok() {
+            // A full pipe has rung already.
+            let _ = (&*self.bell).write(&[1]);
         }
     }
 }
@@ -51,13 +53,12 @@ pub struct CableDatagrams {
     addresses: Vec<SocketAddr>,
     departures: Sender<OwnedDatagram>,
     arrivals: Receiver<OwnedDatagram>,
-    waker: Arc<OnceLock<Waker>>,
+    bell: pipe::Receiver,
 }
 
 impl Datagrams for CableDatagrams {
     fn register(&mut self, registry: &Registry, tokens: &mut dyn FnMut() -> Token) -> io::Result<()> {
-        let waker = Waker::new(registry, tokens())?;
-        self.waker.set(waker).map_err(|_| io::Error::other("the cable is plugged in already"))
+        registry.register(&mut self.bell, tokens(), Interest::READABLE)
     }
 
     fn addresses(&mut self) -> Vec<SocketAddr> {
@@ -65,6 +66,8 @@ impl Datagrams for CableDatagrams {
     }
 
     fn receive(&mut self, each: &mut dyn FnMut(Arrival<'_>)) -> bool {
+        let mut rings = [0; 256];
+        while matches!(self.bell.read(&mut rings), Ok(n) if n > 0) {}
         while let Ok(datagram) = self.arrivals.try_recv() {
             each(Arrival {
                 local: datagram.dst,
