@@ -398,3 +398,86 @@ pub(crate) fn told(locals: &[LocalCandidate]) -> Vec<crate::Candidate> {
     }
     told
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use is::{DefaultSha1HmacProvider, Sha1HmacProvider};
+
+    /// serverless-mqtt.md §6.5: the firmware's credentials `sGdl`, ours `rUst`.
+    const S1: &str = "00010044 2112a442 101112131415161718191a1b 00240004 6e7fffff 80290008 0102030405060708 \
+        00060009 7347646c3a72557374000000 00080014 1afa5e80f10b062bb750f2c5d8fd14f931000511 80280004 58bb82e5";
+    const S2: &str = "0101002c 2112a442 101112131415161718191a1b 00200008 0001d5fde1baa46a \
+        00080014 5f9dab119300f7b8fb45cb201ad71fd2b481ca34 80280004 7b7347a7";
+    const S3: &str = "01110038 2112a442 101112131415161718191a1b 00090011 00000457526f6c6520436f6e666c696374000000 \
+        00080014 77f4e0a2fbb6f30481645be1406b1b717898d758 80280004 597874f6";
+    const S4: &str = "00010050 2112a442 101112131415161718191a1b 00240004 6e7fffff 802a0008 1112131415161718 \
+        80220008 6c69626a75696365 00060009 72557374 3a7347646c000000 \
+        00080014 eb3a240262b54ddc2475e45a6ef4016373479234 80280004 1c0d497f";
+
+    fn bytes(hex: &str) -> Vec<u8> {
+        let digits: Vec<u8> = hex.bytes().filter(u8::is_ascii_hexdigit).collect();
+        let digit = |digit: u8| (digit as char).to_digit(16).unwrap_or(0) as u8;
+        digits.chunks(2).map(|pair| digit(pair[0]) << 4 | digit(pair[1])).collect()
+    }
+
+    fn ours(role: Role, tie_breaker: u64) -> Session {
+        let credentials = Credentials { ufrag: "rUst".into(), pwd: "0123456789abcdefghijkl".into() };
+        let address = "192.168.0.2:7000".parse().unwrap();
+        let local = LocalCandidate { kind: CandidateType::Host, address, base: address };
+        let now = Instant::now();
+        let mut session = Session::new(credentials, role, tie_breaker, &[local], now);
+        session.set_remote(&Card {
+            instance: 1,
+            generation: 1,
+            connection: 1,
+            ufrag: "sGdl".into(),
+            pwd: "R4IPGsFctITbT1dCZbfQTL".into(),
+            candidates: Vec::new(),
+        });
+        session
+    }
+
+    /// What the session answers to the firmware's check.
+    fn answer(session: &mut Session) -> Vec<u8> {
+        let ends = ("192.168.0.2:7000".parse().unwrap(), "192.168.0.40:62703".parse().unwrap());
+        assert!(session.receive(Instant::now(), ends, &bytes(S4)));
+        let (to, answer) = session.poll_transmit().unwrap();
+        assert_eq!(to, ends);
+        answer
+    }
+
+    #[test]
+    fn vector_s1_is_a_valid_check_for_its_receiver() {
+        let s1 = bytes(S1);
+        let message = StunMessage::parse(&s1).unwrap();
+        let hmac = |key: &[u8], parts: &[&[u8]]| DefaultSha1HmacProvider.sha1_hmac(key, parts);
+        assert!(message.verify(b"R4IPGsFctITbT1dCZbfQTL", hmac));
+        assert!(!message.verify(b"0123456789abcdefghijkl", hmac));
+        assert_eq!(message.split_username(), Some(("sGdl", "rUst")));
+        assert_eq!(message.prio(), Some(1_853_882_367));
+        assert_eq!(message.ice_controlled(), Some(0x0102_0304_0506_0708));
+        assert_eq!(crate::stun::user_names(&s1), Some(("sGdl", "rUst")));
+    }
+
+    #[test]
+    fn vectors_s4_and_s2_are_a_check_and_our_answer() {
+        assert_eq!(answer(&mut ours(Role::Follows, 1)), bytes(S2));
+    }
+
+    #[test]
+    fn vector_s3_is_our_answer_in_a_role_conflict_that_we_win() {
+        assert_eq!(answer(&mut ours(Role::Leads, u64::MAX)), bytes(S3));
+        // Were we to lose, we would follow: an ordinary answer.
+        assert_eq!(answer(&mut ours(Role::Leads, 1)), bytes(S2));
+    }
+
+    #[test]
+    fn a_check_with_a_wrong_password_is_refused() {
+        let mut s4 = bytes(S4);
+        let at = s4.len() - 12;
+        s4[at] ^= 1;
+        let ends = ("192.168.0.2:7000".parse().unwrap(), "192.168.0.40:62703".parse().unwrap());
+        assert!(!ours(Role::Follows, 1).receive(Instant::now(), ends, &s4));
+    }
+}

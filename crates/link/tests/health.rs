@@ -44,7 +44,7 @@ fn frames_arrive_in_order_over_a_bad_network() {
         duplicate_per_mille: 20,
         reorder_per_mille: 50,
         reorder_delay: ms(40),
-        blocked: false,
+        ..Wire::PERFECT
     };
     lab.site(PortRestricted, wire, 1);
     lab.site(PortRestricted, wire, 2);
@@ -296,11 +296,10 @@ fn sites_in_one_network_meet_without_any_server() {
     lab.everybody_wants_everybody();
     assert!(lab.come_up(ms(500)), "{}", lab.report());
     let path = lab.path(0, 1).expect("up");
-    assert_eq!((path.kind, path.local_type, path.remote_type), (
-        PathKind::Lan,
-        CandidateType::Host,
-        CandidateType::Host
-    ));
+    assert_eq!(
+        (path.kind, path.local_type, path.remote_type),
+        (PathKind::Lan, CandidateType::Host, CandidateType::Host)
+    );
 }
 
 #[test]
@@ -320,6 +319,64 @@ fn an_absent_peer_costs_little_and_is_met_when_it_comes() {
     lab.world.wire_mut(net).expect("a wire").blocked = false;
     // Its card changes as soon as it has a way out; that ends the rest.
     assert!(lab.come_up(secs(320)), "{}", lab.report());
+}
+
+#[test]
+fn a_large_frame_of_its_own_does_not_delay_the_others() {
+    let mut lab = Lab::new(21);
+    for n in [1, 2] {
+        let rate = Some(nat::Rate { bytes_per_sec: 10_000_000, queue_max: ms(20) });
+        lab.site(PortRestricted, Wire { rate, ..Wire::delayed(ms(10)) }, n);
+    }
+    lab.everybody_wants_everybody();
+    assert!(lab.come_up(secs(5)), "{}", lab.report());
+    lab.send(0, 1, Lane::Own, &vec![1; 10 << 20]);
+    let began = lab.now;
+    let mut latencies = Vec::new();
+    let big_is_there = |lab: &Lab| lab.sites[1].frames.iter().any(|(_, frame)| frame.len() == 10 << 20);
+    while !big_is_there(&lab) && lab.now - began < secs(20) {
+        let (sent_at, before) = (lab.now, lab.sites[1].frames.len());
+        lab.send(0, 1, Lane::Main, b"small");
+        assert!(lab.receive(1, before + 1, secs(1)), "{}", lab.report());
+        latencies.push(lab.now - sent_at);
+        lab.run_for(ms(5));
+    }
+    latencies.sort_unstable();
+    let [median, worst] = [latencies[latencies.len() / 2], latencies[latencies.len() - 1]];
+    println!("10 MiB took {:?}; small frames meanwhile: median {median:?}, worst {worst:?}", lab.now - began);
+    assert!(big_is_there(&lab) && latencies.len() > 20);
+    // The wire itself takes 40 to 80 ms; a lost packet one round trip more.
+    assert!(median < ms(100) && worst < ms(300), "{median:?} {worst:?}");
+}
+
+#[test]
+fn what_looks_like_other_protocols_is_delivered_as_it_is() {
+    // V7 looks like TURN's ChannelData, V8 begins as STUN does (serverless-mqtt §3, T-I5).
+    let v7 = [&[0x40, 0, 0x40, 0][..], &[b'a'; 63], &[0], &[b'x'; 64]].concat();
+    let v8 = [&[0, 1, 0, 1][..], &[b'b'; 255], &[0], &[b'y'; 256]].concat();
+    for kinds in [[PortRestricted, PortRestricted], [Symmetric, Symmetric]] {
+        let mut lab = Lab::new(22);
+        lab.turn = Some(Server::new(addr(TURN)));
+        for (n, kind) in kinds.into_iter().enumerate() {
+            lab.site(kind, Wire::delayed(ms(10)), n as u8 + 1);
+        }
+        lab.everybody_wants_everybody();
+        assert!(lab.come_up(secs(5)), "{}", lab.report());
+        for (from, to) in [(0, 1), (1, 0)] {
+            let remote = lab.path(from, to).expect("up").local;
+            let local = lab.path(to, from).expect("up").local;
+            for bytes in [&v7, &v8] {
+                lab.send(from, to, Lane::Main, bytes);
+                // The same as a datagram, from the peer and from elsewhere, is nothing to anybody.
+                for remote in [remote, addr("192.0.2.77:7")] {
+                    lab.input(to, Input::Datagram { local, remote, ecn: None, stride: bytes.len(), bytes });
+                }
+            }
+            assert!(lab.receive(to, 2, secs(1)));
+            let frames = lab.sites[to].frames.iter().map(|(_, frame)| frame);
+            assert!(frames.eq([&v7, &v8]));
+        }
+    }
 }
 
 #[test]

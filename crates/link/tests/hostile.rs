@@ -32,7 +32,8 @@ fn a_peer_with_another_key_is_refused_and_named() {
         let mut lab = Lab::new(1);
         let nat = nat::Config::new(Open, [0; 4].into());
         let net = lab.world.add(NetId::INTERNET, nat, Wire::delayed(ms(5)));
-        let [a, c] = [(seeds[0], 1), (seeds[2], 3)].map(|(seed, host)| lab.site_in(net, [192, 0, 2, host].into(), [seed; 32]));
+        let [a, c] =
+            [(seeds[0], 1), (seeds[2], 3)].map(|(seed, host)| lab.site_in(net, [192, 0, 2, host].into(), [seed; 32]));
         // A wants B, but somebody who can write to the mailbox gives it C's card as B's.
         let b = Config::new([seeds[1]; 32]);
         let b = lab.endpoint(b, 9).key();
@@ -56,7 +57,8 @@ fn a_peer_with_another_key_is_refused_and_named() {
         lab.input(a, Input::RemoteCard { peer: b, card: card_c });
         lab.input(c, Input::RemoteCard { peer: key_a, card: card_a });
         lab.run_for(secs(3));
-        let seen = |site: usize| lab.sites[site].log.iter().map(|(_, peer, change)| (*peer, *change)).collect::<Vec<_>>();
+        let seen =
+            |site: usize| lab.sites[site].log.iter().map(|(_, peer, change)| (*peer, *change)).collect::<Vec<_>>();
         assert_eq!(seen(a).first(), Some(&(b, Change::Down(DownReason::WrongKey))), "{}", lab.report());
         assert_eq!(seen(c).first(), Some(&(key_a, Change::Down(DownReason::Refused))), "{}", lab.report());
         let ups = |site: usize| seen(site).iter().filter(|(_, change)| matches!(change, Change::Up(_))).count();

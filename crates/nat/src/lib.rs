@@ -13,5 +13,5 @@ mod wire;
 mod world;
 
 pub use nat::{Config, Filtering, Kind, Mapping, Nat};
-pub use wire::Wire;
+pub use wire::{Rate, Wire};
 pub use world::{Arrival, Counters, NetId, World};

@@ -17,8 +17,19 @@ pub struct Wire {
     pub reorder_per_mille: u16,
     /// How long an overtaken datagram is held back.
     pub reorder_delay: Duration,
+    /// How much passes in each direction; `None` is without limit.
+    pub rate: Option<Rate>,
     /// Nothing passes: the firewall drops UDP, or the cable is out.
     pub blocked: bool,
+}
+
+/// The narrowest place of a wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// Payload that passes in a second.
+    pub bytes_per_sec: u64,
+    /// How long a datagram may wait for its turn; if it would take longer, it is dropped.
+    pub queue_max: Duration,
 }
 
 impl Wire {
@@ -30,6 +41,7 @@ impl Wire {
         duplicate_per_mille: 0,
         reorder_per_mille: 0,
         reorder_delay: Duration::ZERO,
+        rate: None,
         blocked: false,
     };
 
@@ -43,20 +55,35 @@ impl Wire {
 #[derive(Clone, Debug)]
 pub(crate) struct Lane {
     last_arrival: Duration,
+    /// Until when the narrow place is taken.
+    busy_until: Duration,
 }
 
 impl Lane {
     pub(crate) const fn new() -> Self {
-        Self { last_arrival: Duration::ZERO }
+        Self { last_arrival: Duration::ZERO, busy_until: Duration::ZERO }
     }
 
-    /// When the copies of a datagram sent at `now` come out: none, one or two times.
-    pub(crate) fn cross(&mut self, wire: &Wire, dice: &mut Dice, now: Duration) -> Vec<Duration> {
+    /// When the copies of a datagram of `len` bytes sent at `now` come out: none, one or two times.
+    pub(crate) fn cross(&mut self, wire: &Wire, dice: &mut Dice, now: Duration, len: usize) -> Vec<Duration> {
         if wire.blocked || dice.chance(wire.loss_per_mille) {
             return Vec::new();
         }
+        let Some(now) = self.through(wire.rate, now, len) else { return Vec::new() };
         let copies = if dice.chance(wire.duplicate_per_mille) { 2 } else { 1 };
         (0..copies).map(|_| self.arrival(wire, dice, now)).collect()
+    }
+
+    /// When a datagram is through the narrow place.
+    fn through(&mut self, rate: Option<Rate>, now: Duration, len: usize) -> Option<Duration> {
+        let Some(rate) = rate else { return Some(now) };
+        let begins = self.busy_until.max(now);
+        if begins - now > rate.queue_max {
+            return None;
+        }
+        let takes = Duration::from_nanos((len as u64).saturating_mul(1_000_000_000) / rate.bytes_per_sec.max(1));
+        self.busy_until = begins + takes;
+        Some(self.busy_until)
     }
 
     fn arrival(&mut self, wire: &Wire, dice: &mut Dice, now: Duration) -> Duration {

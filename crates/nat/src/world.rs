@@ -214,7 +214,7 @@ impl World {
 
     fn descend(&mut self, now: Duration, child: NetId, flight: Flight) {
         let Some(Net { uplink: Some(uplink), .. }) = self.nets.get_mut(child.0) else { return };
-        let arrivals = uplink.down.cross(&uplink.wire, &mut self.dice, now);
+        let arrivals = uplink.down.cross(&uplink.wire, &mut self.dice, now, flight.bytes.len());
         self.fly(arrivals, &Flight { net: child, step: Step::Enter, ..flight });
     }
 
@@ -237,7 +237,7 @@ impl World {
             self.launch(now, Flight { step: Step::Enter, ..flight });
             return;
         }
-        let arrivals = uplink.up.cross(&uplink.wire, &mut self.dice, now);
+        let arrivals = uplink.up.cross(&uplink.wire, &mut self.dice, now, flight.bytes.len());
         flight.net = uplink.parent;
         self.fly(arrivals, &flight);
     }

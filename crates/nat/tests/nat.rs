@@ -2,7 +2,7 @@
 
 use core::net::SocketAddr;
 use core::time::Duration;
-use midge_nat::{Config, Kind, Nat, NetId, Wire, World};
+use midge_nat::{Config, Kind, Nat, NetId, Rate, Wire, World};
 
 const T0: Duration = Duration::ZERO;
 
@@ -149,7 +149,7 @@ fn a_bad_wire_loses_doubles_and_reorders_the_same_way_for_the_same_seed() {
             duplicate_per_mille: 50,
             reorder_per_mille: 50,
             reorder_delay: Duration::from_millis(8),
-            blocked: false,
+            ..Wire::PERFECT
         };
         let net = world.add(NetId::INTERNET, Config::new(Kind::FullCone, [203, 0, 113, 2].into()), wire);
         world.join(net, [10, 0, 0, 2].into());
@@ -182,4 +182,21 @@ fn a_blocked_wire_passes_nothing() {
     world.send(T0, NetId::INTERNET, b, a, Vec::new());
     assert_eq!(drain(&mut world, T0), []);
     assert_eq!(world.counters().lost, 2);
+}
+
+#[test]
+fn a_narrow_wire_delays_and_then_drops() {
+    let mut world = World::new(1);
+    world.join(NetId::INTERNET, [203, 0, 113, 1].into());
+    let rate = Some(Rate { bytes_per_sec: 100_000, queue_max: Duration::from_millis(50) });
+    let wire = Wire { rate, ..Wire::PERFECT };
+    let net = world.add(NetId::INTERNET, Config::new(Kind::FullCone, [203, 0, 113, 2].into()), wire);
+    world.join(net, [10, 0, 0, 2].into());
+    for _ in 0..10 {
+        world.send(T0, net, addr("10.0.0.2:5"), addr("203.0.113.1:1"), vec![0; 1000]);
+    }
+    // 10 ms each: the first is through at 10 ms, six may wait, the others find the queue full.
+    let at: Vec<usize> = (1..=10).map(|n| drain(&mut world, Duration::from_millis(10 * n)).len()).collect();
+    assert_eq!(at, [1, 1, 1, 1, 1, 1, 0, 0, 0, 0]);
+    assert_eq!(world.counters().lost, 4);
 }

@@ -54,10 +54,17 @@ impl Server {
         loop {
             match self.inner.poll(at(now)) {
                 TurnServerPollRet::WaitUntil(next) => {
-                    self.due = Some(Duration::from_nanos(next.as_nanos().max(0) as u64).max(now + Duration::from_millis(1)));
+                    self.due =
+                        Some(Duration::from_nanos(next.as_nanos().max(0) as u64).max(now + Duration::from_millis(1)));
                     break;
                 }
-                TurnServerPollRet::AllocateSocket { transport, listen_addr, client_addr, allocation_transport, family } => {
+                TurnServerPollRet::AllocateSocket {
+                    transport,
+                    listen_addr,
+                    client_addr,
+                    allocation_transport,
+                    family,
+                } => {
                     self.next_port += 1;
                     let socket = Ok(SocketAddr::new(self.address.ip(), self.next_port));
                     self.inner.allocated_socket(
