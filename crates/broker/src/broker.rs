@@ -7,7 +7,7 @@ use crate::door::{AttachId, Change, ConnId, Damaged, Delivery, Input, Output, Ve
 use crate::event::{Cause, Drop, Event, Stats};
 use crate::index::{Index, ListenerId};
 use crate::journal::Journal;
-use crate::letter::{Frames, Letter};
+use crate::letter::{self, Frames, Letter};
 use crate::listener::{Kind, Listener, Listeners, Participant, Presence};
 use crate::outgoing::Outgoing;
 use crate::publish::{Insist, Speaker};
@@ -238,8 +238,9 @@ impl Broker {
         if message.qos() > QoS::AtMostOnce && role == Role::Peer {
             self.journal.hold();
         }
-        let mut letter = Letter::from_message(message, now.wall);
-        self.accept(now, Speaker { role, listener: Some(listener) }, &mut letter, Insist::Yes);
+        let publish = letter::publish_of(message);
+        let mut letter = Letter::from_message(message, &publish, now.wall);
+        self.accept(Speaker { role, listener: Some(listener) }, &mut letter, Insist::Yes);
     }
 
     fn kick(&mut self, now: Now, client_id: &str) {
@@ -282,7 +283,7 @@ impl Broker {
             Phase::Closing => return,
             Phase::Serving(_) if cold.patience.is_zero() => return,
             // Whom nobody listens to, or who waits for us, is not silent.
-            Phase::Serving(_) if cold.reading.is_paused() => now.instant + cold.patience,
+            Phase::Serving(_) if connection.reading.is_paused() => now.instant + cold.patience,
             Phase::Verifying => now.instant + self.config.connect_timeout,
             Phase::Serving(_) | Phase::Greeting | Phase::Welcome => cold.heard + cold.patience,
         };

@@ -222,8 +222,9 @@ impl Broker {
     /// Closes, as soon as nothing waits for a commit.
     fn shut(&mut self, slot: u32) {
         let Some(connection) = self.connections.get_mut(slot) else { return };
-        let Cold { inbox, aliases, deferred, reading, .. } = &mut *connection.cold;
-        (*inbox, *aliases, *deferred, *reading) = (Inbox::new(), Vec::new(), Vec::new(), Reading::Freely);
+        let Cold { inbox, aliases, deferred, .. } = &mut *connection.cold;
+        (*inbox, *aliases, *deferred) = (Inbox::new(), Vec::new(), Vec::new());
+        connection.reading = Reading::Freely;
         if !connection.outgoing.is_held() {
             self.outputs.push_back(Output::Close(connection.id));
         }

@@ -18,6 +18,7 @@ pub(crate) struct Connection {
     pub(crate) packet_max: u32,
     pub(crate) phase: Phase,
     pub(crate) version: Version,
+    pub(crate) reading: Reading,
     /// Whether it is in the list of those to be flushed.
     dirty: bool,
     pub(crate) cold: Box<Cold>,
@@ -51,7 +52,6 @@ pub(crate) struct Cold {
     pub(crate) aliases: Vec<Option<TopicBuf>>,
     /// Packets that wait for a verdict or for room in somebody's queue, as bytes.
     pub(crate) deferred: Vec<u8>,
-    pub(crate) reading: Reading,
     /// Request Problem Information.
     pub(crate) problem_info: bool,
 }
@@ -83,11 +83,13 @@ pub(crate) struct Connections {
     held: VecDeque<(u64, ConnId)>,
     /// Buffers to be used again.
     pool: Vec<Vec<u8>>,
+    pool_bytes: usize,
 }
 
-const POOL_MAX: usize = 64;
+/// Bytes of buffers that wait to be used again.
+const POOL_BYTES_MAX: usize = 2 << 20;
 /// A buffer that grew beyond this is given back to the system.
-const POOLED_BYTES_MAX: usize = 64 * 1024;
+const POOLED_BYTES_MAX: usize = 256 << 10;
 /// Slots are dense: a number beyond this is a mistake of the host's.
 const SLOTS_MAX: usize = 1 << 24;
 
@@ -109,7 +111,6 @@ impl Connections {
             patience,
             aliases: Vec::new(),
             deferred: Vec::new(),
-            reading: Reading::Freely,
             problem_info: true,
         };
         self.slots[slot] = Some(Connection {
@@ -118,6 +119,7 @@ impl Connections {
             packet_max: u32::MAX,
             phase: Phase::Greeting,
             version: Version::V3_1_1,
+            reading: Reading::Freely,
             dirty: false,
             cold: Box::new(cold),
         });
@@ -152,6 +154,7 @@ impl Connections {
         if connection.outgoing.wants_buffer()
             && let Some(buffer) = self.pool.pop()
         {
+            self.pool_bytes -= buffer.capacity();
             connection.outgoing.adopt(buffer);
         }
         if let Some(batch) = journal.holds()
@@ -198,9 +201,10 @@ impl Connections {
     pub(crate) fn reclaim(&mut self, slot: u32) {
         let Some(connection) = self.get_mut(slot) else { return };
         if let Some(buffer) = connection.outgoing.reclaim()
-            && self.pool.len() < POOL_MAX
             && buffer.capacity() <= POOLED_BYTES_MAX
+            && self.pool_bytes + buffer.capacity() <= POOL_BYTES_MAX
         {
+            self.pool_bytes += buffer.capacity();
             self.pool.push(buffer);
         }
     }

@@ -5,6 +5,7 @@ use crate::queue::BodyId;
 use crate::record;
 use alloc::vec::Vec;
 use core::num::NonZeroU32;
+use core::time::Duration;
 use mqtt::codec;
 use mqtt::packet::Publish;
 use mqtt::property::{PublishProperties, SubscriptionIdList};
@@ -14,35 +15,58 @@ use mqtt::{Message, PacketId, QoS, Topic, Version, Wall};
 #[derive(Debug)]
 pub(crate) struct Letter<'a> {
     pub(crate) topic: Topic<'a>,
-    /// As it was published, without what belongs to the publisher's connection.
-    publish: Publish<'a>,
+    publish: &'a Publish<'a>,
+    /// The packet that it came in, if it lies there in one piece; else empty.
+    raw: &'a [u8],
+    /// Of that packet.
+    speaks_v5: bool,
     expires: Option<Wall>,
     now: Wall,
     message: Option<Message>,
     stored: Option<BodyId>,
 }
 
+/// A stored message as if it had been published now.
+pub(crate) fn publish_of(message: &Message) -> Publish<'_> {
+    Publish {
+        dup: false,
+        retain: message.retain(),
+        qos: message.qos(),
+        topic: None,
+        packet_id: None,
+        properties: message.properties(),
+        payload: message.payload(),
+    }
+}
+
 impl<'a> Letter<'a> {
-    /// `topic` is the publish's own or what its alias stands for.
+    /// `topic` is the publish's own or what its alias stands for; `raw` is the packet, if it lies there in one piece.
     #[inline]
-    pub(crate) fn from_publish(publish: &Publish<'a>, topic: Topic<'a>, now: Wall) -> Self {
-        let expires =
-            publish.properties.message_expiry_secs.map(|secs| now + core::time::Duration::from_secs(u64::from(secs)));
-        Self { topic, publish: *publish, expires, now, message: None, stored: None }
+    pub(crate) fn from_publish(
+        publish: &'a Publish<'a>,
+        topic: Topic<'a>,
+        (raw, version): (&'a [u8], Version),
+        now: Wall,
+    ) -> Self {
+        let properties = &publish.properties;
+        let expires = properties.message_expiry_secs.map(|secs| now + Duration::from_secs(u64::from(secs)));
+        // An alias is a word between the publisher and us.
+        let raw = if properties.topic_alias.is_none() { raw } else { &[] };
+        Self { topic, publish, raw, speaks_v5: version == Version::V5, expires, now, message: None, stored: None }
     }
 
-    pub(crate) fn from_message(message: &'a Message, now: Wall) -> Self {
-        let publish = Publish {
-            dup: false,
-            retain: message.retain(),
-            qos: message.qos(),
-            topic: None,
-            packet_id: None,
-            properties: message.properties(),
-            payload: message.payload(),
-        };
-        let topic = message.topic();
-        Self { topic, publish, expires: message.expires(), now, message: Some(message.clone()), stored: None }
+    /// `publish` is [`publish_of`] the message.
+    pub(crate) fn from_message(message: &'a Message, publish: &'a Publish<'a>, now: Wall) -> Self {
+        Self {
+            topic: message.topic(),
+            publish,
+            raw: &[],
+            speaks_v5: false,
+            expires: message.expires(),
+            now,
+            message: Some(message.clone()),
+            stored: None,
+        }
     }
 
     pub(crate) fn qos(&self) -> QoS {
@@ -82,6 +106,20 @@ impl<'a> Letter<'a> {
         body
     }
 
+    /// The packet as it came, if it is just what these receivers are to get, but for the packet identifier.
+    #[inline]
+    fn raw_for(&self, copy: Copy<'_>) -> Option<Frame> {
+        let first = 0x30 | u8::from(copy.dup) << 3 | (copy.qos as u8) << 1 | u8::from(copy.retain);
+        let same_form = self.speaks_v5 == (copy.version == Version::V5);
+        if !same_form || !copy.ids.is_empty() || self.raw.first() != Some(&first) {
+            return None;
+        }
+        let header = if self.raw.len() < 130 { 2 } else { header_len(self.raw) };
+        let packet_id_at = header + 2 + self.topic.as_str().len();
+        let len = self.raw.len();
+        Some(Frame { place: None, packet_id_at, shares_payload: false, len })
+    }
+
     fn remaining_secs(&self) -> Option<u32> {
         let left = self.expires?.since(self.now).as_millis().div_ceil(1000);
         Some(u32::try_from(left).unwrap_or(u32::MAX))
@@ -101,8 +139,8 @@ pub(crate) struct Copy<'a> {
 /// An encoded copy, to be found in [`Frames`].
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Frame {
-    start: usize,
-    end: usize,
+    /// Start and end in the bytes; `None` if it is the packet as it came.
+    place: Option<(usize, usize)>,
     packet_id_at: usize,
     /// The payload is not in the bytes: it is to be shared.
     pub(crate) shares_payload: bool,
@@ -143,6 +181,11 @@ impl Frames {
     /// The encoding for these receivers; `None` if MQTT cannot say it, which a larger topic or identifier can cause.
     #[inline]
     pub(crate) fn frame(&mut self, letter: &Letter<'_>, copy: Copy<'_>, share_from: usize) -> Option<Frame> {
+        if letter.payload().len() < share_from
+            && let Some(raw) = letter.raw_for(copy)
+        {
+            return Some(raw);
+        }
         for (key, frame) in &self.made {
             if key.speaks_v5 == (copy.version == Version::V5)
                 && key.qos == copy.qos
@@ -188,11 +231,9 @@ impl Frames {
             return None;
         }
         let end = self.bytes.len();
-        let header = 1 + self.bytes[start + 1..end].iter().take_while(|&&byte| byte & 0x80 != 0).count() + 1;
         let frame = Frame {
-            start,
-            end,
-            packet_id_at: header + 2 + letter.topic.as_str().len(),
+            place: Some((start, end)),
+            packet_id_at: header_len(&self.bytes[start..]) + 2 + letter.topic.as_str().len(),
             shares_payload,
             len: end - start + if shares_payload { letter.payload().len() } else { 0 },
         };
@@ -211,12 +252,21 @@ impl Frames {
 
     /// Appends a copy, with its packet identifier if it has one.
     #[inline]
-    pub(crate) fn append(&self, frame: Frame, id: Option<PacketId>, out: &mut Vec<u8>) {
+    pub(crate) fn append(&self, letter: &Letter<'_>, frame: Frame, id: Option<PacketId>, out: &mut Vec<u8>) {
+        let bytes = match frame.place {
+            Some((start, end)) => &self.bytes[start..end],
+            None => letter.raw,
+        };
         let at = out.len();
-        out.extend_from_slice(&self.bytes[frame.start..frame.end]);
+        out.extend_from_slice(bytes);
         if let Some(id) = id {
             let place = at + frame.packet_id_at;
             out[place..place + 2].copy_from_slice(&id.get().to_be_bytes());
         }
     }
+}
+
+/// Type and Remaining Length of the packet that `bytes` begin with.
+fn header_len(bytes: &[u8]) -> usize {
+    2 + bytes.iter().skip(1).take_while(|&&byte| byte & 0x80 != 0).count()
 }

@@ -9,20 +9,31 @@ use crate::letter::{Copy, Frames, Letter};
 use crate::listener::{Kind, Listener};
 use crate::queue::{Entry, State};
 use crate::record::{self, QueuedRecord};
-use crate::role::{Role, may_hear};
+use crate::role::{Audience, Role};
 use crate::route::Route;
 use alloc::boxed::Box;
 use core::num::NonZeroU32;
 use mqtt::codec::{self, AckKind};
 use mqtt::handshake::Arrival;
 use mqtt::packet::{Packet, Publish};
-use mqtt::{Message, Now, PacketId, QoS, ReasonCode, Topic, TopicBuf, Version};
+use mqtt::{Message, Now, PacketId, QoS, ReasonCode, Topic, Version};
 
 /// Who publishes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Speaker {
     pub(crate) role: Role,
     pub(crate) listener: Option<ListenerId>,
+}
+
+/// A PUBLISH and the connection that it came from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Incoming<'a> {
+    pub(crate) slot: u32,
+    pub(crate) listener: ListenerId,
+    pub(crate) version: Version,
+    pub(crate) publish: &'a Publish<'a>,
+    /// The whole packet, if it lies there in one piece; else empty.
+    pub(crate) raw: &'a [u8],
 }
 
 /// Whether a message may be refused because somebody's queue is full.
@@ -56,23 +67,23 @@ struct Wish<'a> {
 impl Broker {
     /// PUBLISH from a client.
     #[inline]
-    pub(crate) fn publish_from(&mut self, now: Now, slot: u32, listener: ListenerId, publish: &Publish<'_>) {
+    pub(crate) fn publish_from(&mut self, now: Now, incoming: Incoming<'_>) {
         self.stats.publishes_received += 1;
-        match (publish.topic, publish.properties.topic_alias) {
-            (Some(topic), None) => self.publish_to(now, slot, listener, publish, topic),
-            (named, Some(alias)) => self.publish_by_alias(now, slot, listener, publish, (named, alias.get())),
-            (None, None) => self.fault(now, slot, ReasonCode::ProtocolError),
+        let Publish { topic, properties, .. } = incoming.publish;
+        // Only a server says for which subscription a message is [MQTT-3.3.4-6].
+        if !properties.subscription_ids.is_empty() {
+            return self.fault(now, incoming.slot, ReasonCode::ProtocolError);
+        }
+        match (*topic, properties.topic_alias) {
+            (Some(topic), None) => self.publish_to(now, incoming, topic),
+            (named, Some(alias)) => self.publish_by_alias(now, incoming, named, alias.get()),
+            (None, None) => self.fault(now, incoming.slot, ReasonCode::ProtocolError),
         }
     }
 
-    fn publish_by_alias(
-        &mut self,
-        now: Now,
-        slot: u32,
-        listener: ListenerId,
-        publish: &Publish<'_>,
-        (named, alias): (Option<Topic<'_>>, u16),
-    ) {
+    #[inline(never)]
+    fn publish_by_alias(&mut self, now: Now, incoming: Incoming<'_>, named: Option<Topic<'_>>, alias: u16) {
+        let slot = incoming.slot;
         if alias > self.config.topic_alias_max {
             return self.fault(now, slot, ReasonCode::TopicAliasInvalid);
         }
@@ -90,12 +101,8 @@ impl Broker {
                 None => return self.fault(now, slot, ReasonCode::ProtocolError),
             },
         };
-        self.publish_to(now, slot, listener, publish, topic.borrow());
-        self.keep_alias(slot, at, topic);
-    }
-
-    /// Taken out while the message was under way, so that nothing had to be copied.
-    fn keep_alias(&mut self, slot: u32, at: usize, topic: TopicBuf) {
+        self.publish_to(now, incoming, topic.borrow());
+        // Taken out while the message was under way, so that nothing had to be copied.
         if let Some(connection) = self.connections.get_mut(slot)
             && let Some(place) = connection.cold.aliases.get_mut(at)
         {
@@ -104,7 +111,8 @@ impl Broker {
     }
 
     #[inline]
-    fn publish_to(&mut self, now: Now, slot: u32, listener: ListenerId, publish: &Publish<'_>, topic: Topic<'_>) {
+    fn publish_to(&mut self, now: Now, incoming: Incoming<'_>, topic: Topic<'_>) {
+        let Incoming { slot, listener, version, publish, raw } = incoming;
         let id = match (publish.qos, publish.packet_id) {
             (QoS::AtMostOnce, _) | (_, None) => None,
             (QoS::AtLeastOnce, Some(id)) => Some(id),
@@ -116,15 +124,15 @@ impl Broker {
         };
         // `$SYS` is the broker's own.
         if topic.is_dollar() && topic.levels().next() == Some("$SYS") {
-            return self.deny(now, slot, listener, publish, topic);
+            return self.deny(incoming, topic);
         }
-        let mut letter = Letter::from_publish(publish, topic, now.wall);
+        let mut letter = Letter::from_publish(publish, topic, (raw, version), now.wall);
         let speaker = Speaker { role: Role::Client, listener: Some(listener) };
         if publish.qos == QoS::ExactlyOnce {
             self.note_arrival(listener, id);
         }
-        match (self.accept(now, speaker, &mut letter, Insist::No), id) {
-            (Outcome::Refused, Some(id)) => self.turn_away(slot, listener, publish, id),
+        match (self.accept(speaker, &mut letter, Insist::No), id) {
+            (Outcome::Refused, Some(id)) => self.turn_away(incoming, id),
             (Outcome::Matched, Some(id)) => self.confirm(slot, publish.qos, id, ReasonCode::Success),
             (Outcome::Unmatched, Some(id)) => self.confirm(slot, publish.qos, id, ReasonCode::NoMatchingSubscribers),
             (Outcome::Matched | Outcome::Unmatched | Outcome::Refused, None) => {}
@@ -172,13 +180,13 @@ impl Broker {
     }
 
     /// A queue is full: version 5 is told so, others wait with us.
-    fn turn_away(&mut self, slot: u32, listener: ListenerId, publish: &Publish<'_>, id: PacketId) {
+    fn turn_away(&mut self, incoming: Incoming<'_>, id: PacketId) {
+        let Incoming { slot, listener, version, publish, .. } = incoming;
         self.stats.refused += 1;
         if publish.qos == QoS::ExactlyOnce {
             self.forget_arrival(listener, id);
         }
-        let Some(connection) = self.connections.get(slot) else { return };
-        if connection.version == Version::V5 {
+        if version == Version::V5 {
             return self.confirm(slot, publish.qos, id, ReasonCode::QuotaExceeded);
         }
         self.waiting.insert(slot);
@@ -186,15 +194,15 @@ impl Broker {
     }
 
     /// Not allowed: said in the acknowledgement where there is one with words for it, else only not done.
-    fn deny(&mut self, _now: Now, slot: u32, listener: ListenerId, publish: &Publish<'_>, topic: Topic<'_>) {
+    fn deny(&mut self, incoming: Incoming<'_>, topic: Topic<'_>) {
+        let Incoming { slot, listener, version, publish, .. } = incoming;
         let reason = ReasonCode::NotAuthorized;
         if let Some(session) = self.listeners.session(listener) {
             let (client_id, topic) = (session.client_id.clone(), topic.as_str().into());
             self.outputs.push_back(Output::Event(Event::Denied { client_id, topic, reason }));
         }
         let Some(id) = publish.packet_id else { return };
-        let speaks_v5 = self.connections.get(slot).is_some_and(|connection| connection.version == Version::V5);
-        if publish.qos == QoS::ExactlyOnce && speaks_v5 {
+        if publish.qos == QoS::ExactlyOnce && version == Version::V5 {
             self.forget_arrival(listener, id);
         }
         self.confirm(slot, publish.qos, id, reason);
@@ -202,7 +210,7 @@ impl Broker {
 
     /// Takes a message from anybody: stores what must be, then hands out the copies.
     #[inline]
-    pub(crate) fn accept(&mut self, now: Now, speaker: Speaker, letter: &mut Letter<'_>, insist: Insist) -> Outcome {
+    pub(crate) fn accept(&mut self, speaker: Speaker, letter: &mut Letter<'_>, insist: Insist) -> Outcome {
         let route = self.index.take_route(letter.topic);
         if letter.qos() > QoS::AtMostOnce && !self.weigh(&route, speaker, insist) {
             self.index.put_route(route);
@@ -211,7 +219,7 @@ impl Broker {
         if letter.retain() {
             self.retain(letter, speaker.role);
         }
-        let outcome = self.deliver(now, &route, letter, speaker);
+        let outcome = self.deliver(&route, letter, speaker);
         self.index.put_route(route);
         outcome
     }
@@ -220,11 +228,12 @@ impl Broker {
     /// of them is owed it across restarts, the operation waits for its batch.
     fn weigh(&mut self, route: &Route, speaker: Speaker, insist: Insist) -> bool {
         let may_refuse = insist == Insist::No && self.config.when_full == crate::config::WhenFull::Refuse;
+        let audience = Audience::of(speaker.role, route.stays_here);
         let mut holds = false;
         for target in &route.targets {
             let own = target.no_local && speaker.listener == Some(target.listener);
             let Some(listener) = self.listeners.get(target.listener) else { continue };
-            if target.qos == QoS::AtMostOnce || own || !hears(listener, speaker.role, route.stays_here) {
+            if target.qos == QoS::AtMostOnce || own || !audience.has(listener.role) {
                 continue;
             }
             if listener.full && may_refuse && !self.is_stuck(listener) {
@@ -233,7 +242,7 @@ impl Broker {
             holds |= listener.durable;
         }
         for &share in &route.shares {
-            let Some(member) = self.choose(share, speaker, route.stays_here) else { continue };
+            let Some(member) = self.choose(share, audience) else { continue };
             let Some(listener) = self.listeners.get(member.listener) else { continue };
             if member.options.qos == QoS::AtMostOnce {
                 continue;
@@ -252,11 +261,11 @@ impl Broker {
     /// Whom nobody reads from cannot make room. To wait for it could be to wait in a circle.
     fn is_stuck(&self, listener: &Listener) -> bool {
         let connection = listener.slot.and_then(|slot| self.connections.get(slot));
-        connection.is_some_and(|connection| connection.cold.reading == Reading::Paused)
+        connection.is_some_and(|connection| connection.reading == Reading::Paused)
     }
 
     /// Whose turn it is in a share group: the next one that is there and has room, else one that is owed it.
-    fn choose(&mut self, share: u32, speaker: Speaker, stays_here: bool) -> Option<Member> {
+    fn choose(&mut self, share: u32, audience: Audience) -> Option<Member> {
         let listeners = &self.listeners;
         let share = self.index.share_mut(share);
         let count = share.members.len();
@@ -264,7 +273,7 @@ impl Broker {
         for turn in 0..count {
             let member = share.members[(share.next + turn) % count];
             let Some(listener) = listeners.get(member.listener) else { continue };
-            if !hears(listener, speaker.role, stays_here) {
+            if !audience.has(listener.role) {
                 continue;
             }
             let is_here = listener.slot.is_some() || matches!(listener.kind, Kind::Participant(_));
@@ -278,7 +287,8 @@ impl Broker {
     }
 
     #[inline]
-    fn deliver(&mut self, now: Now, route: &Route, letter: &mut Letter<'_>, speaker: Speaker) -> Outcome {
+    fn deliver(&mut self, route: &Route, letter: &mut Letter<'_>, speaker: Speaker) -> Outcome {
+        let audience = Audience::of(speaker.role, route.stays_here);
         let mut frames = core::mem::take(&mut self.frames);
         frames.clear();
         let mut matched = false;
@@ -290,10 +300,10 @@ impl Broker {
                 retain_as_published: target.retain_as_published,
                 ids: route.ids(target),
             };
-            matched |= self.deliver_to(wish, letter, speaker, route.stays_here, &mut frames);
+            matched |= self.deliver_to(wish, letter, (speaker, audience), &mut frames);
         }
         for &share in &route.shares {
-            let Some(member) = self.choose(share, speaker, route.stays_here) else { continue };
+            let Some(member) = self.choose(share, audience) else { continue };
             self.index.share_mut(share).next += 1;
             let wish = Wish {
                 listener: member.listener,
@@ -302,10 +312,9 @@ impl Broker {
                 retain_as_published: member.options.retain_as_published,
                 ids: member.id.as_slice(),
             };
-            matched |= self.deliver_to(wish, letter, speaker, route.stays_here, &mut frames);
+            matched |= self.deliver_to(wish, letter, (speaker, audience), &mut frames);
         }
         self.frames = frames;
-        let _ = now;
         if matched { Outcome::Matched } else { Outcome::Unmatched }
     }
 
@@ -315,13 +324,12 @@ impl Broker {
         &mut self,
         wish: Wish<'_>,
         letter: &mut Letter<'_>,
-        speaker: Speaker,
-        stays_here: bool,
+        (speaker, audience): (Speaker, Audience),
         frames: &mut Frames,
     ) -> bool {
         let Some(listener) = self.listeners.get(wish.listener) else { return false };
         let own = wish.no_local && speaker.listener == Some(wish.listener);
-        if own || !hears(listener, speaker.role, stays_here) {
+        if own || !audience.has(listener.role) {
             return false;
         }
         let qos = wish.qos.min(letter.qos());
@@ -365,7 +373,7 @@ impl Broker {
             return self.drop_for(listener, Drop::SlowReader);
         }
         let Some(connection) = self.connections.open(slot, &mut self.journal) else { return };
-        frames.append(frame, None, connection.outgoing.buffer());
+        frames.append(letter, frame, None, connection.outgoing.buffer());
         if frame.shares_payload {
             connection.outgoing.share(letter.message().clone());
         }
@@ -417,7 +425,7 @@ impl Broker {
         };
         session.queue.push_sent(entry);
         let Some(connection) = self.connections.open(slot, &mut self.journal) else { return };
-        frames.append(frame, Some(sequence.packet_id()), connection.outgoing.buffer());
+        frames.append(letter, frame, Some(sequence.packet_id()), connection.outgoing.buffer());
         if frame.shares_payload {
             connection.outgoing.share(letter.message().clone());
         }
@@ -474,10 +482,4 @@ pub(crate) struct Owed<'a> {
     pub(crate) qos: QoS,
     pub(crate) retain: bool,
     pub(crate) ids: &'a [NonZeroU32],
-}
-
-/// Whether a listener may have a message of this speaker, on a topic that may be of no concern to other sites.
-#[inline]
-fn hears(listener: &Listener, speaker: Role, stays_here: bool) -> bool {
-    may_hear(listener.role, speaker) && !(stays_here && listener.role == Role::Peer)
 }

@@ -264,7 +264,7 @@ impl Queue {
 
     /// Gives memory back that a burst left behind.
     pub(crate) fn shrink(&mut self) {
-        if self.entries.is_empty() && self.entries.capacity() > 32 {
+        if self.entries.is_empty() && self.entries.capacity() > 64 {
             self.entries = VecDeque::new();
         }
     }

@@ -4,9 +4,20 @@ use crate::connection::{Phase, Reading};
 use crate::door::{ConnId, Output};
 use crate::event::Cause;
 use crate::index::ListenerId;
+use crate::publish::Incoming;
 use crate::timer::Alarm;
-use mqtt::codec::{self, Cut, DecodeError, Frame};
+use mqtt::codec::{self, AckKind, Cut, DecodeError, Frame};
+use mqtt::packet::Ack;
 use mqtt::{Inbox, Now, Packet, ReasonCode, Version};
+
+/// The connection that a packet came from, as it was then.
+#[derive(Clone, Copy, Debug)]
+struct Source {
+    slot: u32,
+    phase: Phase,
+    version: Version,
+    reading: Reading,
+}
 
 impl Broker {
     pub(crate) fn opened(&mut self, now: Now, conn: ConnId, origin: &str) {
@@ -58,17 +69,20 @@ impl Broker {
     #[inline]
     fn receive(&mut self, now: Now, slot: u32, inbox: &mut Inbox, data: &mut &[u8]) -> bool {
         let Some(connection) = self.connections.get(slot) else { return false };
-        let (phase, version) = (connection.phase, connection.version);
+        let (phase, version, reading) = (connection.phase, connection.version, connection.reading);
         if phase == Phase::Closing {
             return false;
         }
-        let mut rest = *data;
-        let result = match inbox.next_frame(&mut rest, version, self.config.packet_max) {
+        let whole = *data;
+        let was_whole = inbox.buffered() == 0;
+        let result = match inbox.next_frame(data, version, self.config.packet_max) {
             Ok(None) => return false,
-            Ok(Some(frame)) => self.frame(now, slot, phase, version, frame),
+            Ok(Some(frame)) => {
+                let raw = if was_whole { &whole[..whole.len() - data.len()] } else { &[] };
+                self.frame(now, Source { slot, phase, version, reading }, raw, frame)
+            }
             Err(error) => Err(error),
         };
-        *data = rest;
         if let Err(error) = result {
             self.fault(now, slot, error.reason());
             return false;
@@ -77,22 +91,22 @@ impl Broker {
     }
 
     #[inline]
-    fn frame(
-        &mut self,
-        now: Now,
-        slot: u32,
-        phase: Phase,
-        version: Version,
-        frame: Frame<'_>,
-    ) -> Result<(), DecodeError> {
+    fn frame(&mut self, now: Now, source: Source, raw: &[u8], frame: Frame<'_>) -> Result<(), DecodeError> {
+        let Source { slot, phase, version, reading } = source;
         self.journal.begin();
+        // The two kinds that most packets are.
         if let Phase::Serving(listener) = phase
-            && frame.is_publish()
-            && self.is_reading_freely(slot)
+            && reading == Reading::Freely
         {
-            let publish = frame.publish(version)?;
-            self.publish_from(now, slot, listener, &publish);
-            return Ok(());
+            if frame.is_publish() {
+                let publish = &frame.publish(version)?;
+                self.publish_from(now, Incoming { slot, listener, version, publish, raw });
+                return Ok(());
+            }
+            if let Some((kind, id)) = frame.short_ack() {
+                self.acknowledged(now, slot, listener, (kind, id, ReasonCode::Success));
+                return Ok(());
+            }
         }
         let packet = frame.packet(version)?;
         match phase {
@@ -102,36 +116,37 @@ impl Broker {
                 _ => self.end(now, slot, Cause::Fault(ReasonCode::ProtocolError)),
             },
             Phase::Verifying => self.defer(slot, &packet),
-            Phase::Serving(listener) => self.serve(now, slot, listener, &packet),
+            Phase::Serving(listener) => self.serve(now, source, listener, &packet),
             Phase::Closing => {}
         }
         Ok(())
     }
 
-    fn serve(&mut self, now: Now, slot: u32, listener: ListenerId, packet: &Packet<'_>) {
-        let freely = self.is_reading_freely(slot);
+    fn serve(&mut self, now: Now, source: Source, listener: ListenerId, packet: &Packet<'_>) {
+        let Source { slot, version, reading, .. } = source;
+        let mut acknowledged = |kind, ack: &Ack<'_>| {
+            self.acknowledged(now, slot, listener, (kind, ack.packet_id, ack.reason));
+        };
         match packet {
             // What makes room is never kept waiting for it.
-            Packet::PubAck(ack) => self.puback(now, listener, ack),
-            Packet::PubRec(ack) => self.pubrec(now, slot, listener, ack),
-            Packet::PubComp(ack) => self.pubcomp(now, listener, ack),
+            Packet::PubAck(ack) => acknowledged(AckKind::PubAck, ack),
+            Packet::PubRec(ack) => acknowledged(AckKind::PubRec, ack),
+            Packet::PubComp(ack) => acknowledged(AckKind::PubComp, ack),
             Packet::PingReq => self.answer(slot, &Packet::PingResp),
             // A second CONNECT [MQTT-3.1.0-2], and what only servers say.
             Packet::Connect(_) | Packet::ConnAck(_) | Packet::SubAck(_) | Packet::UnsubAck(_) | Packet::PingResp => {
                 self.fault(now, slot, ReasonCode::ProtocolError);
             }
             Packet::Auth(_) => self.fault(now, slot, ReasonCode::BadAuthenticationMethod),
-            other if !freely => self.defer(slot, other),
-            Packet::Publish(publish) => self.publish_from(now, slot, listener, publish),
-            Packet::PubRel(ack) => self.pubrel(slot, listener, ack),
+            other if reading != Reading::Freely => self.defer(slot, other),
+            Packet::Publish(publish) => {
+                self.publish_from(now, Incoming { slot, listener, version, publish, raw: &[] });
+            }
+            Packet::PubRel(ack) => acknowledged(AckKind::PubRel, ack),
             Packet::Subscribe(subscribe) => self.subscribe(now, slot, listener, subscribe),
             Packet::Unsubscribe(unsubscribe) => self.unsubscribe(slot, listener, unsubscribe),
             Packet::Disconnect(disconnect) => self.goodbye(now, slot, listener, disconnect),
         }
-    }
-
-    fn is_reading_freely(&self, slot: u32) -> bool {
-        self.connections.get(slot).is_some_and(|connection| connection.cold.reading == Reading::Freely)
     }
 
     /// Sends a packet to a connection.
@@ -147,8 +162,8 @@ impl Broker {
         let Some(connection) = self.connections.get_mut(slot) else { return };
         let encoded = codec::encode(packet, connection.version, &mut connection.cold.deferred);
         debug_assert!(encoded.is_ok(), "what was read can be written");
-        if connection.cold.reading == Reading::Freely {
-            connection.cold.reading = Reading::Deferring;
+        if connection.reading == Reading::Freely {
+            connection.reading = Reading::Deferring;
         }
         self.pause_if_much(slot);
     }
@@ -156,8 +171,8 @@ impl Broker {
     fn pause_if_much(&mut self, slot: u32) {
         let limit = self.config.deferred_bytes_max;
         let Some(connection) = self.connections.get_mut(slot) else { return };
-        if connection.cold.reading == Reading::Deferring && connection.cold.deferred.len() >= limit {
-            connection.cold.reading = Reading::Paused;
+        if connection.reading == Reading::Deferring && connection.cold.deferred.len() >= limit {
+            connection.reading = Reading::Paused;
             self.outputs.push_back(Output::Pause(connection.id));
         }
     }
@@ -175,18 +190,19 @@ impl Broker {
         let Some(connection) = self.connections.get_mut(slot) else { return };
         let (id, packet_max) = (connection.id, self.config.packet_max);
         let deferred = core::mem::take(&mut connection.cold.deferred);
-        let was_paused = connection.cold.reading.is_paused();
-        connection.cold.reading = Reading::Freely;
+        let was_paused = connection.reading.is_paused();
+        connection.reading = Reading::Freely;
         let mut rest = &deferred[..];
         while let Some(connection) = self.connections.named(id).filter(|c| c.phase != Phase::Closing) {
-            if connection.cold.reading != Reading::Freely {
+            if connection.reading != Reading::Freely {
                 connection.cold.deferred.extend_from_slice(rest);
                 break;
             }
-            let (phase, version) = (connection.phase, connection.version);
+            let (phase, version, reading) = (connection.phase, connection.version, connection.reading);
             let Ok(Cut::Frame { frame, len }) = codec::cut(rest, version, packet_max) else { break };
+            let raw = &rest[..len];
             rest = &rest[len..];
-            if let Err(error) = self.frame(now, slot, phase, version, frame) {
+            if let Err(error) = self.frame(now, Source { slot, phase, version, reading }, raw, frame) {
                 self.fault(now, slot, error.reason());
             }
         }
@@ -200,7 +216,7 @@ impl Broker {
             return self.pause_if_much(id.slot);
         }
         if connection.cold.deferred.len() >= limit {
-            connection.cold.reading = Reading::Paused;
+            connection.reading = Reading::Paused;
         } else {
             self.outputs.push_back(Output::Resume(id));
         }

@@ -19,6 +19,45 @@ pub enum Role {
     System,
 }
 
+impl Role {
+    const ALL: [Self; 7] =
+        [Self::Client, Self::Peer, Self::Bridge, Self::Rules, Self::Console, Self::Application, Self::System];
+}
+
+/// Everybody who may have one message, found out once for all its receivers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Audience(u8);
+
+impl Audience {
+    /// Of a message of `speaker`, on a topic that may be of no concern to other sites.
+    #[inline]
+    pub(crate) fn of(speaker: Role, stays_here: bool) -> Self {
+        let heard = Self::BY_SPEAKER[speaker as usize];
+        Self(if stays_here { heard & !(1 << Role::Peer as u8) } else { heard })
+    }
+
+    #[inline]
+    pub(crate) fn has(self, listener: Role) -> bool {
+        self.0 & 1 << listener as u8 != 0
+    }
+
+    const BY_SPEAKER: [u8; 7] = {
+        let mut table = [0; 7];
+        let mut speaker = 0;
+        while speaker < 7 {
+            let mut listener = 0;
+            while listener < 7 {
+                if may_hear(Role::ALL[listener], Role::ALL[speaker]) {
+                    table[speaker] |= 1 << listener;
+                }
+                listener += 1;
+            }
+            speaker += 1;
+        }
+        table
+    };
+}
+
 /// Whether a message of `speaker` may be handed to `listener`: the whole of loop prevention inside one site.
 pub const fn may_hear(listener: Role, speaker: Role) -> bool {
     match (listener, speaker) {

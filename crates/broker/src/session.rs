@@ -3,7 +3,7 @@ use crate::broker::Broker;
 use crate::door::Output;
 use crate::event::{Cause, Drop, Event};
 use crate::index::ListenerId;
-use crate::letter::{Copy, Frame, Letter};
+use crate::letter::{self, Copy, Frame, Letter};
 use crate::listener::{Expiry, Kind, Listener, OwedRetained, Presence, Session};
 use crate::publish::{Insist, Owed, Speaker};
 use crate::queue::{Queue, Sequence, State, Step};
@@ -15,8 +15,8 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::num::NonZeroU16;
 use mqtt::codec::AckKind;
-use mqtt::packet::{Ack, Connect};
-use mqtt::{Message, Now, QoS, ReasonCode, TopicBuf};
+use mqtt::packet::Connect;
+use mqtt::{Message, Now, PacketId, QoS, ReasonCode, TopicBuf};
 
 /// Retained messages are sent while fewer bytes than this wait for the connection.
 const FEED_BYTES: usize = 64 * 1024;
@@ -169,8 +169,9 @@ impl Broker {
             self.journal.note(record::will_key(session.number), None);
         }
         let message = will.message(now.wall);
-        let mut letter = Letter::from_message(&message, now.wall);
-        self.accept(now, Speaker { role: Role::Client, listener: Some(id) }, &mut letter, Insist::Yes);
+        let publish = letter::publish_of(&message);
+        let mut letter = Letter::from_message(&message, &publish, now.wall);
+        self.accept(Speaker { role: Role::Client, listener: Some(id) }, &mut letter, Insist::Yes);
     }
 
     /// The end of a session: its will [MQTT-3.1.2-8], its subscriptions, what it was owed.
@@ -188,25 +189,42 @@ impl Broker {
         self.room |= self.listeners.remove(id).is_some_and(|listener| listener.full);
     }
 
+    /// An acknowledgement from a client.
+    #[inline]
+    pub(crate) fn acknowledged(
+        &mut self,
+        now: Now,
+        slot: u32,
+        id: ListenerId,
+        (kind, packet_id, reason): (AckKind, PacketId, ReasonCode),
+    ) {
+        match kind {
+            AckKind::PubAck => self.puback(now, id, packet_id),
+            AckKind::PubRec => self.pubrec(now, slot, id, (packet_id, reason)),
+            AckKind::PubRel => self.pubrel(slot, id, packet_id),
+            AckKind::PubComp => self.pubcomp(now, id, packet_id),
+        }
+    }
+
     /// PUBACK: the end of a QoS 1 message [MQTT-4.3.2-3]. An unknown identifier means nothing to anybody.
-    pub(crate) fn puback(&mut self, now: Now, id: ListenerId, ack: &Ack<'_>) {
+    fn puback(&mut self, now: Now, id: ListenerId, packet_id: PacketId) {
         let Some(session) = self.listeners.session(id) else { return };
-        if let Some(at) = session.queue.find(ack.packet_id)
+        if let Some(at) = session.queue.find(packet_id)
             && session.queue.state(at) == Some((State::Sent, QoS::AtLeastOnce))
         {
             self.finish(id, at);
-            self.pump(now, id);
+            self.go_on(now, id);
         }
     }
 
     /// PUBREC: the receiver has the message, or will not have it [MQTT-4.3.3-4].
-    pub(crate) fn pubrec(&mut self, now: Now, slot: u32, id: ListenerId, ack: &Ack<'_>) {
+    fn pubrec(&mut self, now: Now, slot: u32, id: ListenerId, (packet_id, reason): (PacketId, ReasonCode)) {
         let Some(listener) = self.listeners.get_mut(id) else { return };
         let durable = listener.durable;
         let Some(session) = listener.session_mut() else { return };
-        let at = session.queue.find(ack.packet_id);
+        let at = session.queue.find(packet_id);
         match at.and_then(|at| Some((at, session.queue.state(at)?))) {
-            Some((at, (State::Sent, QoS::ExactlyOnce))) if ack.reason.is_error() => {
+            Some((at, (State::Sent, QoS::ExactlyOnce))) if reason.is_error() => {
                 self.finish(id, at);
                 self.pump(now, id);
             }
@@ -218,41 +236,41 @@ impl Broker {
                     self.journal.store(key, Some(QueuedRecord::Released.value()));
                 }
                 body.flatten().into_iter().for_each(|body| self.journal.release_body(body));
-                self.acknowledge(slot, AckKind::PubRel, ack.packet_id, ReasonCode::Success);
+                self.acknowledge(slot, AckKind::PubRel, packet_id, ReasonCode::Success);
             }
             Some((_, (State::Released, _))) => {
-                self.acknowledge(slot, AckKind::PubRel, ack.packet_id, ReasonCode::Success);
+                self.acknowledge(slot, AckKind::PubRel, packet_id, ReasonCode::Success);
             }
-            Some(_) | None if ack.reason.is_error() => {}
+            Some(_) | None if reason.is_error() => {}
             Some(_) | None => {
-                self.acknowledge(slot, AckKind::PubRel, ack.packet_id, ReasonCode::PacketIdentifierNotFound);
+                self.acknowledge(slot, AckKind::PubRel, packet_id, ReasonCode::PacketIdentifierNotFound);
             }
         }
     }
 
     /// PUBCOMP: the end of a QoS 2 message.
-    pub(crate) fn pubcomp(&mut self, now: Now, id: ListenerId, ack: &Ack<'_>) {
+    fn pubcomp(&mut self, now: Now, id: ListenerId, packet_id: PacketId) {
         let Some(session) = self.listeners.session(id) else { return };
-        if let Some(at) = session.queue.find(ack.packet_id)
+        if let Some(at) = session.queue.find(packet_id)
             && matches!(session.queue.state(at), Some((State::Released, _)))
         {
             self.finish(id, at);
-            self.pump(now, id);
+            self.go_on(now, id);
         }
     }
 
     /// PUBREL: the identifier is free again [MQTT-4.3.3-11].
-    pub(crate) fn pubrel(&mut self, slot: u32, id: ListenerId, ack: &Ack<'_>) {
+    fn pubrel(&mut self, slot: u32, id: ListenerId, packet_id: PacketId) {
         let Some(listener) = self.listeners.get_mut(id) else { return };
         let durable = listener.durable;
         let Some(session) = listener.session_mut() else { return };
-        let known = session.inbound.release(ack.packet_id);
+        let known = session.inbound.release(packet_id);
         if known && durable {
             // PUBCOMP must not be out while the store would still take a new message for a repetition.
-            self.journal.store(record::inbound_key(session.number, ack.packet_id), None);
+            self.journal.store(record::inbound_key(session.number, packet_id), None);
         }
         let reason = if known { ReasonCode::Success } else { ReasonCode::PacketIdentifierNotFound };
-        self.acknowledge(slot, AckKind::PubComp, ack.packet_id, reason);
+        self.acknowledge(slot, AckKind::PubComp, packet_id, reason);
     }
 
     /// A message of a queue is over. Losing that with a crash costs a repetition of what the client knows.
@@ -265,6 +283,16 @@ impl Broker {
         }
         if let Some(body) = session.queue.finish(at) {
             self.journal.release_body(body);
+        }
+    }
+
+    /// The window has opened by one: mostly nobody waited for that.
+    #[inline]
+    fn go_on(&mut self, now: Now, id: ListenerId) {
+        let Some(listener) = self.listeners.get(id) else { return };
+        let Some(session) = listener.session() else { return };
+        if session.queue.waiting() > 0 || session.owed.is_some() || listener.full || listener.dropping {
+            self.pump(now, id);
         }
     }
 
@@ -303,7 +331,8 @@ impl Broker {
         let Some(message) = entry.message.clone() else { return };
         let (qos, retain) = (entry.qos, entry.retain);
         let ids = entry.ids.clone();
-        let letter = Letter::from_message(&message, now.wall);
+        let publish = letter::publish_of(&message);
+        let letter = Letter::from_message(&message, &publish, now.wall);
         if letter.is_expired() {
             return self.lose(id, at, Drop::Expired);
         }
@@ -317,7 +346,7 @@ impl Broker {
         match frame.filter(fits) {
             Some(frame) => {
                 if let Some(connection) = self.connections.open(slot, &mut self.journal) {
-                    frames.append(frame, Some(sequence.packet_id()), connection.outgoing.buffer());
+                    frames.append(&letter, frame, Some(sequence.packet_id()), connection.outgoing.buffer());
                     if frame.shares_payload {
                         connection.outgoing.share(message);
                     }
@@ -348,7 +377,8 @@ impl Broker {
     pub(crate) fn feed(&mut self, now: Now, id: ListenerId) {
         while let Some((slot, message, owed)) = self.next_retained(now, id) {
             self.journal.begin();
-            let mut letter = Letter::from_message(&message, now.wall);
+            let publish = letter::publish_of(&message);
+            let mut letter = Letter::from_message(&message, &publish, now.wall);
             let qos = owed.options.qos.min(message.qos());
             let ids = owed.id.as_slice();
             let mut frames = core::mem::take(&mut self.frames);
