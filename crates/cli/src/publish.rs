@@ -28,7 +28,8 @@ pub(crate) struct Args {
     #[command(flatten)]
     pub(crate) payload: Payload,
     /// Publish the message this many times.
-    #[arg(long, value_name = "COUNT", default_value_t = 1, conflicts_with = "stdin_line", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "COUNT", default_value_t = 1, conflicts_with = "stdin_line")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) repeat: u32,
     /// Seconds from one delivery to the next publish of --repeat, fractions allowed.
     #[arg(long, value_name = "SECONDS", default_value = "0", value_parser = seconds)]

@@ -21,7 +21,8 @@ pub(crate) struct Args {
     #[command(flatten)]
     pub(crate) client: ClientArgs,
     /// Filter to subscribe to. Repeatable.
-    #[arg(short, long = "topic", value_name = "FILTER", allow_hyphen_values = true, required_unless_present_any = ["url", "unsubscribe"])]
+    #[arg(short, long = "topic", value_name = "FILTER", allow_hyphen_values = true)]
+    #[arg(required_unless_present_any = ["url", "unsubscribe"])]
     pub(crate) topics: Vec<String>,
     /// Filter of what is not to be printed. Repeatable.
     #[arg(short = 'T', long = "filter-out", value_name = "FILTER", allow_hyphen_values = true)]

@@ -46,7 +46,8 @@ pub(crate) struct ClientArgs {
     #[arg(short, long, default_value = "0", value_parser = qos)]
     pub(crate) qos: QoS,
     /// Messages of QoS 1 and 2 in flight at once.
-    #[arg(short = 'M', long, value_name = "COUNT", default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(short = 'M', long, value_name = "COUNT", default_value_t = 20)]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) max_inflight: u16,
     /// Property of a packet: COMMAND NAME VALUE, or COMMAND user-property KEY VALUE (MQTT 5). Repeatable.
     #[arg(short = 'D', long = "property", value_name = "PROPERTY", allow_hyphen_values = true)]

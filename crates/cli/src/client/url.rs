@@ -84,25 +84,23 @@ fn decode(text: &str) -> Result<String, String> {
 mod tests {
     use super::*;
 
+    fn url(host: &str, port: u16, credentials: (Option<&str>, Option<&str>), topic: &str) -> BrokerUrl {
+        let (username, password) = (credentials.0.map(String::from), credentials.1.map(String::from));
+        BrokerUrl { host: host.into(), port, username, password, topic: topic.into() }
+    }
+
     #[test]
     fn each_part_may_be_left_out_but_host_and_topic() {
-        let rows: [(&str, &str, u16, Option<&str>, Option<&str>, &str); 6] = [
-            ("mqtt://h/t", "h", 1883, None, None, "t"),
-            ("mqtt://h:99/a/b", "h", 99, None, None, "a/b"),
-            ("mqtt://u@h/t", "h", 1883, Some("u"), None, "t"),
-            ("mqtt://u:p%40%3a%25@h:1/t", "h", 1, Some("u"), Some("p@:%"), "t"),
-            ("mqtt://[::1]:8/t", "::1", 8, None, None, "t"),
-            ("mqtt://[::1]/t", "::1", 1883, None, None, "t"),
+        let rows = [
+            ("mqtt://h/t", url("h", 1883, (None, None), "t")),
+            ("mqtt://h:99/a/b", url("h", 99, (None, None), "a/b")),
+            ("mqtt://u@h/t", url("h", 1883, (Some("u"), None), "t")),
+            ("mqtt://u:p%40%3a%25@h:1/t", url("h", 1, (Some("u"), Some("p@:%")), "t")),
+            ("mqtt://[::1]:8/t", url("::1", 8, (None, None), "t")),
+            ("mqtt://[::1]/t", url("::1", 1883, (None, None), "t")),
         ];
-        for (url, host, port, username, password, topic) in rows {
-            let expected = BrokerUrl {
-                host: host.into(),
-                port,
-                username: username.map(String::from),
-                password: password.map(String::from),
-                topic: topic.into(),
-            };
-            assert_eq!(BrokerUrl::parse(url), Ok(expected), "{url}");
+        for (text, expected) in rows {
+            assert_eq!(BrokerUrl::parse(text), Ok(expected), "{text}");
         }
     }
 
