@@ -1,0 +1,4 @@
+//! The rules at their door.
+mod support;
+
+mod vectors;
