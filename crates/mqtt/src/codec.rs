@@ -26,7 +26,7 @@ pub use error::{DecodeError, EncodeError};
 
 use crate::packet::{Packet, Publish};
 use crate::reason::ReasonCode;
-use crate::types::{PacketId, Version};
+use crate::types::{PacketId, QoS, Version};
 use alloc::vec::Vec;
 
 /// Largest Remaining Length.
@@ -118,6 +118,24 @@ impl Kind {
     }
 }
 
+/// A PUBLISH without properties, for who knows its topic already: equal bytes are the same topic, and need not be
+/// checked again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PlainPublish<'a> {
+    /// DUP flag.
+    pub dup: bool,
+    /// RETAIN flag.
+    pub retain: bool,
+    /// QoS; [`PlainPublish::packet_id`] is set exactly if it is not 0.
+    pub qos: QoS,
+    /// Bytes where the topic name should be; they may be none.
+    pub topic: &'a [u8],
+    /// Packet identifier.
+    pub packet_id: Option<PacketId>,
+    /// Application message.
+    pub payload: &'a [u8],
+}
+
 impl<'a> Frame<'a> {
     /// Which packet it is.
     #[inline]
@@ -138,6 +156,34 @@ impl<'a> Frame<'a> {
             return Err(DecodeError::PacketType);
         }
         decode::publish(self.first, self.body, version)
+    }
+
+    /// The PUBLISH that this packet is if it has no properties, its topic not looked at. `None` for everything else,
+    /// which [`Frame::publish`] reads or refuses.
+    #[inline]
+    pub fn plain_publish(&self, version: Version) -> Option<PlainPublish<'a>> {
+        if !self.is_publish() {
+            return None;
+        }
+        let qos = QoS::from_bits(self.first >> 1 & 0b11)?;
+        let dup = self.first & 0b1000 != 0;
+        let (len, rest) = self.body.split_first_chunk::<2>()?;
+        let (topic, mut payload) = rest.split_at_checked(usize::from(u16::from_be_bytes(*len)))?;
+        let mut packet_id = None;
+        if qos == QoS::AtMostOnce {
+            if dup {
+                return None;
+            }
+        } else {
+            let (id, rest) = payload.split_first_chunk::<2>()?;
+            packet_id = Some(PacketId::new(u16::from_be_bytes(*id))?);
+            payload = rest;
+        }
+        if version == Version::V5 {
+            let (0, rest) = payload.split_first()? else { return None };
+            payload = rest;
+        }
+        Some(PlainPublish { dup, retain: self.first & 1 != 0, qos, topic, packet_id, payload })
     }
 
     /// The acknowledgement that this packet is in its short form: Success, no properties. `None` for everything else,

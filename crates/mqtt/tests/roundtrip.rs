@@ -1,7 +1,7 @@
 //! What is written is read back equal, from any split of the bytes; and no bytes at all make the codec panic.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "a test may fail")]
 use midge_mqtt as mqtt;
-use mqtt::codec::{self, Progress};
+use mqtt::codec::{self, Cut, PlainPublish, Progress};
 use mqtt::packet::*;
 use mqtt::property::*;
 use mqtt::{Filter, Inbox, Message, PacketId, PayloadFormat, QoS, ReasonCode, Topic, Version, Wall};
@@ -306,6 +306,29 @@ proptest! {
                 panic!("unreadable {again:02x?}")
             };
             prop_assert_eq!(packet, read);
+        }
+    }
+
+    #[test]
+    fn a_plain_publish_is_the_publish(bytes in vec(any::<u8>(), 0..40), flags in 0_u8..16, version in versions()) {
+        let mut bytes = bytes;
+        let topic_len = bytes.len() / 2;
+        bytes.splice(0..0, [0x30 | flags, u8::try_from(bytes.len() + 2).unwrap(), 0, topic_len as u8]);
+        let Ok(Cut::Frame { frame, .. }) = codec::cut(&bytes, version, u32::MAX) else { return Ok(()) };
+        match (frame.plain_publish(version), frame.publish(version)) {
+            (Some(plain), Ok(publish)) => {
+                prop_assert_eq!(plain.topic, publish.topic.unwrap().as_str().as_bytes());
+                let PlainPublish { dup, retain, qos, packet_id, payload, .. } = plain;
+                let topic = publish.topic;
+                let properties = PublishProperties::default();
+                prop_assert_eq!(Publish { dup, retain, qos, topic, packet_id, properties, payload }, publish);
+            }
+            (Some(plain), Err(_)) => {
+                let topic = std::str::from_utf8(plain.topic).ok().and_then(|topic| Topic::parse(topic).ok());
+                prop_assert_eq!(topic, None);
+            }
+            (None, Ok(publish)) => prop_assert!(publish.properties != PublishProperties::default()),
+            (None, Err(_)) => {}
         }
     }
 
