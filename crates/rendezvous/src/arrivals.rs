@@ -7,6 +7,10 @@ use crate::rendezvous::Rendezvous;
 use crate::seal::{Opened, Refused, SealedLetter, SignedAnnounce, open};
 use crate::wire::{Letter, Session};
 use crate::{Event, Fingerprint, Instant, Output, PeerKey, PlaceId};
+use core::time::Duration;
+
+/// A member that was not heard for so many letters' time gets a full budget of letters when it is heard again.
+const SILENCE: u32 = 5;
 
 impl Rendezvous {
     /// A message from a mailbox.
@@ -182,18 +186,17 @@ impl Rendezvous {
         self.counters.fresh += 1;
         self.learn_where(peer, route);
         let Some(member) = self.members.get_mut(&peer) else { return };
+        let began = member.session != Some(letter.challenge.session);
+        let silence = self.pace.letter_interval.saturating_mul(SILENCE);
+        if began || member.heard_at.is_none_or(|at| now.since(at) > silence) {
+            member.letters.refill(now);
+        }
         member.heard_at = Some(now);
         member.tries = 0;
-        let began = member.session != Some(letter.challenge.session);
+        let restarted = began && member.is_up();
         if began {
-            let restarted = member.is_up();
             self.challenge.epoch = self.challenge.epoch.saturating_add(1);
             member.begin_session(letter.challenge.session, letter.echo.epoch, self.challenge.epoch);
-            if restarted {
-                // The card of the dead link is used up; the host makes a new one when it hears of the restart.
-                (member.link, member.card) = (Link::Down, None);
-                self.outputs.push_back(Output::Event(Event::PeerRestarted { peer }));
-            }
         }
         let first_time = matches!(member.standing, Standing::Caller { .. });
         if began || first_time || member.name != letter.name {
@@ -206,6 +209,10 @@ impl Rendezvous {
             member.holds = card.generation;
             member.owes_acknowledgement = true;
             self.outputs.push_back(Output::PeerCard { peer, card: card.bytes });
+        }
+        // After the card: by it, the link layer knows whether its link is with the new run already.
+        if restarted {
+            self.outputs.push_back(Output::Event(Event::PeerRestarted { peer }));
         }
         self.reply(now, peer, began);
     }
@@ -226,7 +233,12 @@ impl Rendezvous {
         let waits = |member: &Member| member.sent_at.is_some_and(|at| now.since(at) < BREATH);
         if member.awaits_reply() && (began || !waits(member)) {
             // It may not know us yet, so it hears from us in any case; best with a card.
-            let pause = if member.card.is_some() { core::time::Duration::ZERO } else { self.pace.card_wait };
+            let pause = match (&member.card, member.link) {
+                (None, _) => self.pace.card_wait,
+                // It was restarted: the link layer is about to change the card.
+                (Some(_), Link::Up) => self.pace.coalesce,
+                (Some(_), Link::Down) => Duration::ZERO,
+            };
             member.bring_forward(now + pause);
         } else if member.owes_acknowledgement {
             member.bring_forward(now + self.pace.acknowledge);

@@ -45,8 +45,8 @@ pub enum Output {
 /// What happened.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Event {
-    /// A peer whose link counts as up proved that it was started anew. Restart its link: the old one is dead. The
-    /// ladder treats the link as down until the next [`Input::LinkUp`](crate::Input::LinkUp).
+    /// A peer whose link counts as up proved that it was started anew. Restart its link, unless that is with the new
+    /// run already: the old one is dead, though it may take a while to notice by itself.
     PeerRestarted {
         /// Who.
         peer: PeerKey,

@@ -273,8 +273,8 @@ impl Rendezvous {
     }
 
     pub(crate) fn want(&self) -> Want {
-        let mut members = self.members.values().filter(|m| m.standing == Standing::Member).peekable();
-        if members.peek().is_none() || members.any(Member::is_missing) { Want::Somebody } else { Want::Nobody }
+        let mut known = self.members.values().filter(|m| !matches!(m.standing, Standing::Caller { .. })).peekable();
+        if known.peek().is_none() || known.any(Member::is_missing) { Want::Somebody } else { Want::Nobody }
     }
 
     /// Starts the back-off anew. The short random pause keeps sites that lost each other together from colliding.

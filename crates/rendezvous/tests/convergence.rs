@@ -1,7 +1,7 @@
 //! Whatever the mailbox does and whoever restarts: once faults stop, everybody who runs is linked with everybody.
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "a test may fail")]
 mod world;
-use midge_rendezvous as rendezvous;
-use rendezvous::Event;
+use midge_rendezvous::Event;
 use std::time::Duration;
 use world::{Faults, World};
 

@@ -1,4 +1,5 @@
 //! The token's text form: what it takes, and what it says of a typo.
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "a test may fail")]
 use midge_rendezvous::{Token, TokenError};
 use proptest::prelude::*;
 

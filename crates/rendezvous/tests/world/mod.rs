@@ -80,6 +80,7 @@ pub(crate) struct World {
     pub(crate) knocks: Vec<Vec<u8>>,
     lines: Vec<String>,
     pub(crate) pace: Pace,
+    pub(crate) members_max: usize,
     /// How long a broken link takes to be noticed.
     pub(crate) notice_millis: u64,
 }
@@ -111,6 +112,7 @@ impl World {
             knocks: Vec::new(),
             lines: vec![format!("seed {seed}")],
             pace: Pace::default(),
+            members_max: Config::MEMBERS_MAX,
             notice_millis: 6_000,
         }
     }
@@ -158,7 +160,7 @@ impl World {
             key_seed: site.key_seed,
             rng_seed,
             name: site.name.clone(),
-            members_max: Config::MEMBERS_MAX,
+            members_max: self.members_max,
             pace: self.pace,
         }));
         self.drain(at);
@@ -170,6 +172,12 @@ impl World {
         if self.sites[at].mailbox {
             self.tell(at, Input::Place { id: MAILBOX, kind: PlaceKind::Mailbox, reachable: self.mailbox_up });
         }
+    }
+
+    pub(crate) fn forget_stored(&mut self, at: usize, peer: PeerKey) {
+        self.sites[at].stored.remove(&peer);
+        self.sites[at].attempts.remove(&peer);
+        self.sites[at].up.remove(&peer);
     }
 
     /// kill -9: the site is gone, the others notice later.
@@ -256,7 +264,7 @@ impl World {
             Output::Post { place, topic, to, bytes } => self.post(at, place, topic, to, bytes),
             Output::Listen { topics } => self.sites[at].topics = topics,
             Output::Found { peer, name, first_time } => {
-                self.log(at, format!("found {name} first={first_time}"));
+                self.log(at, &format!("found {name} first={first_time}"));
                 let site = &mut self.sites[at];
                 assert_eq!(first_time, !site.stored.contains_key(&peer));
                 site.stored.insert(peer, name.clone());
@@ -266,13 +274,13 @@ impl World {
                 }
             }
             Output::PeerCard { peer, card } => {
-                self.log(at, "card".into());
+                self.log(at, "card");
                 let theirs = attempt_of(&card);
                 self.sites[at].cards.push((peer, card));
                 self.card(at, peer, theirs);
             }
             Output::Event(event) => {
-                self.log(at, format!("{event:?}"));
+                self.log(at, &format!("{event:?}"));
                 if let Event::PeerRestarted { peer } = event {
                     self.link_lost(at, peer);
                 }
@@ -287,7 +295,7 @@ impl World {
         match (topic, to) {
             (Some(topic), None) => {
                 assert_eq!(place, MAILBOX);
-                self.log(at, format!("post {} bytes", bytes.len()));
+                self.log(at, &format!("post {} bytes", bytes.len()));
                 self.wiretap.push((topic.clone(), bytes.clone()));
                 if self.mailbox_up {
                     self.fly_faulty(&Flight::Mail { topic, bytes });
@@ -295,7 +303,7 @@ impl World {
             }
             (None, to) => {
                 let to = to.map_or(place.0 as usize - 1000, |to| usize::from(to[0]));
-                self.log(at, format!("datagram of {} bytes to {to}", bytes.len()));
+                self.log(at, &format!("datagram of {} bytes to {to}", bytes.len()));
                 self.knocks.push(bytes.clone());
                 self.fly_faulty(&Flight::Datagram { from: at, to, bytes });
             }
@@ -352,7 +360,7 @@ impl World {
         if a.theirs == Some(b.ours) && b.theirs == Some(a.ours) {
             for (at, peer) in [(at, peer), (other, key)] {
                 if self.sites[at].up.insert(peer) {
-                    self.log(at, "linked".into());
+                    self.log(at, "linked");
                     self.tell(at, Input::LinkUp { peer });
                 }
             }
@@ -485,7 +493,7 @@ impl World {
         self.sites[at].core.as_ref().unwrap()
     }
 
-    fn log(&mut self, at: usize, what: String) {
+    fn log(&mut self, at: usize, what: &str) {
         let line = format!("{:>9.3} {:<8} {what}", self.now as f64 / 1e6, self.sites[at].name);
         self.lines.push(line);
     }
