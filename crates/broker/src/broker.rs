@@ -7,7 +7,7 @@ use crate::door::{AttachId, Change, ConnId, Damaged, Delivery, Input, Output, Ve
 use crate::event::{Cause, Drop, Event, Stats};
 use crate::index::{Index, ListenerId};
 use crate::journal::Journal;
-use crate::letter::{self, Frames, Letter};
+use crate::letter::{Frames, Letter};
 use crate::listener::{Kind, Listener, Listeners, Participant, Presence};
 use crate::outgoing::Outgoing;
 use crate::publish::{Insist, Speaker};
@@ -33,7 +33,8 @@ pub struct Broker {
     pub(crate) journal: Journal,
     pub(crate) timers: Timers,
     pub(crate) outputs: VecDeque<Output>,
-    pub(crate) frames: Frames,
+    /// Kept for its memory.
+    pub(crate) frames: Option<Box<Frames>>,
     pub(crate) stats: Stats,
     pub(crate) dice: Dice,
     pub(crate) next_session: u64,
@@ -75,7 +76,7 @@ impl Broker {
             journal: Journal::new(seed),
             timers: Timers::default(),
             outputs: VecDeque::new(),
-            frames: Frames::default(),
+            frames: None,
             stats: Stats::default(),
             dice: Dice::new(seed),
             next_session: 1,
@@ -238,8 +239,8 @@ impl Broker {
         if message.qos() > QoS::AtMostOnce && role == Role::Peer {
             self.journal.hold();
         }
-        let publish = letter::publish_of(message);
-        let mut letter = Letter::from_message(message, &publish, now.wall);
+        let properties = message.properties();
+        let mut letter = Letter::from_message(message, &properties, now.wall);
         self.accept(Speaker { role, listener: Some(listener) }, &mut letter, Insist::Yes);
     }
 

@@ -77,6 +77,12 @@ impl Reading {
 #[derive(Debug, Default)]
 pub(crate) struct Connections {
     slots: Vec<Option<Connection>>,
+    lanes: Lanes,
+}
+
+/// Which connections have something to send, and the buffers that they take it from.
+#[derive(Debug, Default)]
+pub(crate) struct Lanes {
     /// Connections with bytes ready, once each.
     dirty: VecDeque<u32>,
     /// Connections with bytes that wait for a batch, in the order of batches.
@@ -150,28 +156,20 @@ impl Connections {
     /// A connection that is about to get bytes: they wait for the open batch if the operation does.
     #[inline]
     pub(crate) fn open(&mut self, slot: u32, journal: &mut Journal) -> Option<&mut Connection> {
-        let connection = self.slots.get_mut(slot as usize)?.as_mut()?;
-        if connection.outgoing.wants_buffer()
-            && let Some(buffer) = self.pool.pop()
-        {
-            self.pool_bytes -= buffer.capacity();
-            connection.outgoing.adopt(buffer);
-        }
-        if let Some(batch) = journal.holds()
-            && connection.outgoing.hold(batch)
-        {
-            self.held.push_back((batch, connection.id));
-        }
-        if !connection.dirty {
-            connection.dirty = true;
-            self.dirty.push_back(slot);
-        }
+        let (connection, lanes) = self.beside_lanes(slot)?;
+        lanes.enter(connection, journal);
         Some(connection)
+    }
+
+    /// A connection that may get bytes, once it has [entered](Lanes::enter) the lanes.
+    #[inline]
+    pub(crate) fn beside_lanes(&mut self, slot: u32) -> Option<(&mut Connection, &mut Lanes)> {
+        Some((self.slots.get_mut(slot as usize)?.as_mut()?, &mut self.lanes))
     }
 
     /// The next connection with bytes ready.
     pub(crate) fn next_flush(&mut self) -> Option<ConnId> {
-        while let Some(slot) = self.dirty.pop_front() {
+        while let Some(slot) = self.lanes.dirty.pop_front() {
             let Some(connection) = self.get_mut(slot).filter(|connection| connection.dirty) else { continue };
             connection.dirty = false;
             if !connection.outgoing.ready().is_empty() {
@@ -183,8 +181,8 @@ impl Connections {
 
     /// What waited for `batch` is ready. Hands over connections that were closing and may be closed now.
     pub(crate) fn release(&mut self, batch: u64, mut closable: impl FnMut(ConnId)) {
-        while let Some(&(held, id)) = self.held.front().filter(|(held, _)| *held <= batch) {
-            self.held.pop_front();
+        while let Some(&(held, id)) = self.lanes.held.front().filter(|(held, _)| *held <= batch) {
+            self.lanes.held.pop_front();
             let Some(connection) = self.named(id) else { continue };
             let ready = connection.outgoing.release(held);
             if connection.phase == Phase::Closing && !connection.outgoing.is_held() {
@@ -192,7 +190,7 @@ impl Connections {
             }
             if ready && !connection.dirty {
                 connection.dirty = true;
-                self.dirty.push_back(id.slot);
+                self.lanes.dirty.push_back(id.slot);
             }
         }
     }
@@ -202,10 +200,37 @@ impl Connections {
         let Some(connection) = self.get_mut(slot) else { return };
         if let Some(buffer) = connection.outgoing.reclaim()
             && buffer.capacity() <= POOLED_BYTES_MAX
-            && self.pool_bytes + buffer.capacity() <= POOL_BYTES_MAX
+            && self.lanes.pool_bytes + buffer.capacity() <= POOL_BYTES_MAX
         {
-            self.pool_bytes += buffer.capacity();
-            self.pool.push(buffer);
+            self.lanes.pool_bytes += buffer.capacity();
+            self.lanes.pool.push(buffer);
+        }
+    }
+}
+
+impl Lanes {
+    /// The connection is about to get bytes.
+    #[inline]
+    pub(crate) fn enter(&mut self, connection: &mut Connection, journal: &mut Journal) {
+        if let Some(batch) = journal.holds()
+            && connection.outgoing.hold(batch)
+        {
+            self.held.push_back((batch, connection.id));
+        }
+        if !connection.dirty {
+            self.begin(connection);
+        }
+    }
+
+    /// Its first bytes since it was flushed.
+    fn begin(&mut self, connection: &mut Connection) {
+        connection.dirty = true;
+        self.dirty.push_back(connection.id.slot);
+        if connection.outgoing.wants_buffer()
+            && let Some(buffer) = self.pool.pop()
+        {
+            self.pool_bytes -= buffer.capacity();
+            connection.outgoing.adopt(buffer);
         }
     }
 }

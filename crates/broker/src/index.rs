@@ -3,7 +3,7 @@ use crate::route::{Route, Routes};
 use crate::trie::Trie;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use core::hash::BuildHasher;
+use core::hash::{BuildHasher, Hasher};
 use core::num::NonZeroU32;
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
@@ -207,10 +207,16 @@ impl Index {
     #[inline]
     pub(crate) fn take_route(&mut self, topic: Topic<'_>) -> Box<Route> {
         let hash = self.hash(topic.as_str());
-        match self.routes.take(hash, topic) {
+        match self.routes.take(hash, topic.as_str().as_bytes()) {
             Ok(route) => route,
             Err(old) => self.resolve(hash, topic, old),
         }
+    }
+
+    /// The receivers of what may be a topic, if they are remembered: then it is one.
+    #[inline]
+    pub(crate) fn take_known_route(&mut self, topic: &[u8]) -> Option<Box<Route>> {
+        self.routes.take_known(self.hash_bytes(topic), topic)
     }
 
     /// Keeps a route for the next message.
@@ -302,7 +308,14 @@ impl Index {
     }
 
     fn hash(&self, text: &str) -> u64 {
-        self.state.hash_one(text)
+        self.hash_bytes(text.as_bytes())
+    }
+
+    #[inline]
+    fn hash_bytes(&self, bytes: &[u8]) -> u64 {
+        let mut hasher = self.state.build_hasher();
+        hasher.write(bytes);
+        hasher.finish()
     }
 }
 

@@ -6,62 +6,66 @@ use crate::record;
 use alloc::vec::Vec;
 use core::num::NonZeroU32;
 use core::time::Duration;
-use mqtt::codec;
+use mqtt::codec::{self, PlainPublish};
 use mqtt::packet::Publish;
-use mqtt::property::{PublishProperties, SubscriptionIdList};
+use mqtt::property::{PublishProperties, SubscriptionIdList, SubscriptionIds};
 use mqtt::{Message, PacketId, QoS, Topic, Version, Wall};
 
 /// A message that is being delivered.
 #[derive(Debug)]
 pub(crate) struct Letter<'a> {
     pub(crate) topic: Topic<'a>,
-    publish: &'a Publish<'a>,
-    /// The packet that it came in, if it lies there in one piece; else empty.
-    raw: &'a [u8],
-    /// Of that packet.
-    speaks_v5: bool,
+    pub(crate) payload: &'a [u8],
+    pub(crate) qos: QoS,
+    pub(crate) retain: bool,
+    /// What came with it; alias and subscription identifiers are no part of it.
+    properties: Option<&'a PublishProperties<'a>>,
+    raw: Raw<'a>,
     expires: Option<Wall>,
     now: Wall,
     message: Option<Message>,
     stored: Option<BodyId>,
 }
 
-/// A stored message as if it had been published now.
-pub(crate) fn publish_of(message: &Message) -> Publish<'_> {
-    Publish {
-        dup: false,
-        retain: message.retain(),
-        qos: message.qos(),
-        topic: None,
-        packet_id: None,
-        properties: message.properties(),
-        payload: message.payload(),
-    }
+/// The packet that a message came in: others may get the same bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Raw<'a> {
+    /// Empty if it does not lie there in one piece.
+    pub(crate) bytes: &'a [u8],
+    pub(crate) version: Version,
+}
+
+impl Raw<'_> {
+    const NONE: Self = Self { bytes: &[], version: Version::V5 };
 }
 
 impl<'a> Letter<'a> {
-    /// `topic` is the publish's own or what its alias stands for; `raw` is the packet, if it lies there in one piece.
+    /// Without properties. `topic` is what the bytes of the packet say.
     #[inline]
-    pub(crate) fn from_publish(
-        publish: &'a Publish<'a>,
-        topic: Topic<'a>,
-        (raw, version): (&'a [u8], Version),
-        now: Wall,
-    ) -> Self {
-        let properties = &publish.properties;
-        let expires = properties.message_expiry_secs.map(|secs| now + Duration::from_secs(u64::from(secs)));
-        // An alias is a word between the publisher and us.
-        let raw = if properties.topic_alias.is_none() { raw } else { &[] };
-        Self { topic, publish, raw, speaks_v5: version == Version::V5, expires, now, message: None, stored: None }
+    pub(crate) fn from_plain(plain: &PlainPublish<'a>, topic: Topic<'a>, raw: Raw<'a>, now: Wall) -> Self {
+        let PlainPublish { payload, qos, retain, .. } = *plain;
+        Self { topic, payload, qos, retain, properties: None, raw, expires: None, now, message: None, stored: None }
     }
 
-    /// `publish` is [`publish_of`] the message.
-    pub(crate) fn from_message(message: &'a Message, publish: &'a Publish<'a>, now: Wall) -> Self {
+    /// `topic` is the publish's own or what its alias stands for.
+    pub(crate) fn from_publish(publish: &'a Publish<'a>, topic: Topic<'a>, raw: Raw<'a>, now: Wall) -> Self {
+        let Publish { payload, qos, retain, ref properties, .. } = *publish;
+        let expires = properties.message_expiry_secs.map(|secs| now + Duration::from_secs(u64::from(secs)));
+        // An alias is a word between the publisher and us.
+        let raw = if properties.topic_alias.is_none() { raw } else { Raw::NONE };
+        let properties = Some(properties);
+        Self { topic, payload, qos, retain, properties, raw, expires, now, message: None, stored: None }
+    }
+
+    /// `properties` are the message's.
+    pub(crate) fn from_message(message: &'a Message, properties: &'a PublishProperties<'a>, now: Wall) -> Self {
         Self {
             topic: message.topic(),
-            publish,
-            raw: &[],
-            speaks_v5: false,
+            payload: message.payload(),
+            qos: message.qos(),
+            retain: message.retain(),
+            properties: Some(properties),
+            raw: Raw::NONE,
             expires: message.expires(),
             now,
             message: Some(message.clone()),
@@ -69,16 +73,22 @@ impl<'a> Letter<'a> {
         }
     }
 
-    pub(crate) fn qos(&self) -> QoS {
-        self.publish.qos
-    }
-
-    pub(crate) fn retain(&self) -> bool {
-        self.publish.retain
-    }
-
-    pub(crate) fn payload(&self) -> &'a [u8] {
-        self.publish.payload
+    /// As a packet. `packet_id` exactly if its QoS is not 0.
+    pub(crate) fn publish(&self, packet_id: Option<PacketId>) -> Publish<'a> {
+        Publish {
+            dup: false,
+            retain: self.retain,
+            qos: self.qos,
+            topic: Some(self.topic),
+            packet_id,
+            properties: PublishProperties {
+                message_expiry_secs: self.remaining_secs(),
+                topic_alias: None,
+                subscription_ids: SubscriptionIds::default(),
+                ..self.properties.copied().unwrap_or_default()
+            },
+            payload: self.payload,
+        }
     }
 
     pub(crate) fn is_expired(&self) -> bool {
@@ -87,8 +97,14 @@ impl<'a> Letter<'a> {
 
     /// The message to be kept.
     pub(crate) fn message(&mut self) -> &Message {
-        let Self { message, publish, topic, now, .. } = self;
-        message.get_or_insert_with(|| Message::from_publish(publish, *topic, *now))
+        let message = match self.message.take() {
+            Some(message) => message,
+            None => {
+                let message = Message::from_publish(&self.publish(None), self.topic, self.now);
+                message
+            }
+        };
+        self.message.insert(message)
     }
 
     /// The message in the store, for one more queue that owes it.
@@ -110,13 +126,14 @@ impl<'a> Letter<'a> {
     #[inline]
     fn raw_for(&self, copy: Copy<'_>) -> Option<Frame> {
         let first = 0x30 | u8::from(copy.dup) << 3 | (copy.qos as u8) << 1 | u8::from(copy.retain);
-        let same_form = self.speaks_v5 == (copy.version == Version::V5);
-        if !same_form || !copy.ids.is_empty() || self.raw.first() != Some(&first) {
+        let raw = self.raw.bytes;
+        let same_form = (self.raw.version == Version::V5) == (copy.version == Version::V5);
+        if raw.first() != Some(&first) || !same_form || !copy.ids.is_empty() {
             return None;
         }
-        let header = if self.raw.len() < 130 { 2 } else { header_len(self.raw) };
+        let len = raw.len();
+        let header = if len < 130 { 2 } else { header_len(raw) };
         let packet_id_at = header + 2 + self.topic.as_str().len();
-        let len = self.raw.len();
         Some(Frame { place: None, packet_id_at, shares_payload: false, len })
     }
 
@@ -173,15 +190,17 @@ impl Frames {
     /// Another message.
     #[inline]
     pub(crate) fn clear(&mut self) {
-        self.bytes.clear();
-        self.made.clear();
-        self.ids.clear();
+        if !self.made.is_empty() {
+            self.bytes.clear();
+            self.made.clear();
+            self.ids.clear();
+        }
     }
 
     /// The encoding for these receivers; `None` if MQTT cannot say it, which a larger topic or identifier can cause.
     #[inline]
     pub(crate) fn frame(&mut self, letter: &Letter<'_>, copy: Copy<'_>, share_from: usize) -> Option<Frame> {
-        if letter.payload().len() < share_from
+        if letter.payload.len() < share_from
             && let Some(raw) = letter.raw_for(copy)
         {
             return Some(raw);
@@ -199,27 +218,17 @@ impl Frames {
         self.encode(letter, copy, share_from)
     }
 
+    #[inline(never)]
     fn encode(&mut self, letter: &Letter<'_>, copy: Copy<'_>, share_from: usize) -> Option<Frame> {
         if self.made.len() == KINDS_MAX {
             self.clear();
         }
         let mut list = SubscriptionIdList::new();
         copy.ids.iter().for_each(|&id| list.push(id));
-        let publish = Publish {
-            dup: copy.dup,
-            retain: copy.retain,
-            qos: copy.qos,
-            topic: Some(letter.topic),
-            packet_id: if copy.qos == QoS::AtMostOnce { None } else { PacketId::new(1) },
-            properties: PublishProperties {
-                message_expiry_secs: letter.remaining_secs(),
-                topic_alias: None,
-                subscription_ids: list.view(),
-                ..letter.publish.properties
-            },
-            payload: letter.publish.payload,
-        };
-        let shares_payload = letter.payload().len() >= share_from.max(1);
+        let mut publish = letter.publish(PacketId::new(1).filter(|_| copy.qos > QoS::AtMostOnce));
+        (publish.dup, publish.retain, publish.qos) = (copy.dup, copy.retain, copy.qos);
+        publish.properties.subscription_ids = list.view();
+        let shares_payload = letter.payload.len() >= share_from.max(1);
         let start = self.bytes.len();
         let encoded = if shares_payload {
             codec::encode_publish_head(&publish, copy.version, &mut self.bytes)
@@ -235,7 +244,7 @@ impl Frames {
             place: Some((start, end)),
             packet_id_at: header_len(&self.bytes[start..]) + 2 + letter.topic.as_str().len(),
             shares_payload,
-            len: end - start + if shares_payload { letter.payload().len() } else { 0 },
+            len: end - start + if shares_payload { letter.payload.len() } else { 0 },
         };
         let key = Key {
             speaks_v5: copy.version == Version::V5,
@@ -255,7 +264,7 @@ impl Frames {
     pub(crate) fn append(&self, letter: &Letter<'_>, frame: Frame, id: Option<PacketId>, out: &mut Vec<u8>) {
         let bytes = match frame.place {
             Some((start, end)) => &self.bytes[start..end],
-            None => letter.raw,
+            None => letter.raw.bytes,
         };
         let at = out.len();
         out.extend_from_slice(bytes);

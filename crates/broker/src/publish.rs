@@ -5,7 +5,7 @@ use crate::connection::Reading;
 use crate::door::{Delivery, Output};
 use crate::event::{Drop, Event};
 use crate::index::{ListenerId, Member, stays_here};
-use crate::letter::{Copy, Frames, Letter};
+use crate::letter::{Copy, Frames, Letter, Raw};
 use crate::listener::{Kind, Listener};
 use crate::queue::{Entry, State};
 use crate::record::{self, QueuedRecord};
@@ -13,7 +13,7 @@ use crate::role::{Audience, Role};
 use crate::route::Route;
 use alloc::boxed::Box;
 use core::num::NonZeroU32;
-use mqtt::codec::{self, AckKind};
+use mqtt::codec::{self, AckKind, PlainPublish};
 use mqtt::handshake::Arrival;
 use mqtt::packet::{Packet, Publish};
 use mqtt::{Message, Now, PacketId, QoS, ReasonCode, Topic, Version};
@@ -25,15 +25,13 @@ pub(crate) struct Speaker {
     pub(crate) listener: Option<ListenerId>,
 }
 
-/// A PUBLISH and the connection that it came from.
+/// Where a PUBLISH came from.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Incoming<'a> {
-    pub(crate) slot: u32,
-    pub(crate) listener: ListenerId,
-    pub(crate) version: Version,
-    pub(crate) publish: &'a Publish<'a>,
-    /// The whole packet, if it lies there in one piece; else empty.
-    pub(crate) raw: &'a [u8],
+struct Incoming {
+    slot: u32,
+    listener: ListenerId,
+    version: Version,
+    packet_id: Option<PacketId>,
 }
 
 /// Whether a message may be refused because somebody's queue is full.
@@ -65,24 +63,48 @@ struct Wish<'a> {
 }
 
 impl Broker {
-    /// PUBLISH from a client.
+    /// PUBLISH without properties from a client, on a topic that was published to before: the road of most messages.
     #[inline]
-    pub(crate) fn publish_from(&mut self, now: Now, incoming: Incoming<'_>) {
+    pub(crate) fn publish_again(
+        &mut self,
+        now: Now,
+        (slot, listener): (u32, ListenerId),
+        (plain, raw): (PlainPublish<'_>, Raw<'_>),
+        route: Box<Route>,
+    ) {
         self.stats.publishes_received += 1;
-        let Publish { topic, properties, .. } = incoming.publish;
-        // Only a server says for which subscription a message is [MQTT-3.3.4-6].
-        if !properties.subscription_ids.is_empty() {
-            return self.fault(now, incoming.slot, ReasonCode::ProtocolError);
+        if let Some(topic) = route.topic() {
+            let mut letter = Letter::from_plain(&plain, topic, raw, now.wall);
+            let incoming = Incoming { slot, listener, version: raw.version, packet_id: plain.packet_id };
+            self.publish_on(now, &route, incoming, &mut letter);
         }
-        match (*topic, properties.topic_alias) {
-            (Some(topic), None) => self.publish_to(now, incoming, topic),
-            (named, Some(alias)) => self.publish_by_alias(now, incoming, named, alias.get()),
-            (None, None) => self.fault(now, incoming.slot, ReasonCode::ProtocolError),
+        self.index.put_route(route);
+    }
+
+    /// Any PUBLISH from a client.
+    pub(crate) fn publish_from(
+        &mut self,
+        now: Now,
+        (slot, listener): (u32, ListenerId),
+        publish: &Publish<'_>,
+        raw: Raw<'_>,
+    ) {
+        self.stats.publishes_received += 1;
+        // Only a server says for which subscription a message is [MQTT-3.3.4-6].
+        if !publish.properties.subscription_ids.is_empty() {
+            return self.fault(now, slot, ReasonCode::ProtocolError);
+        }
+        let incoming = Incoming { slot, listener, version: raw.version, packet_id: publish.packet_id };
+        match (publish.topic, publish.properties.topic_alias) {
+            (Some(topic), None) => {
+                self.publish_to(now, incoming, &mut Letter::from_publish(publish, topic, raw, now.wall))
+            }
+            (_, Some(alias)) => self.publish_by_alias(now, incoming, publish, alias.get()),
+            (None, None) => self.fault(now, slot, ReasonCode::ProtocolError),
         }
     }
 
-    #[inline(never)]
-    fn publish_by_alias(&mut self, now: Now, incoming: Incoming<'_>, named: Option<Topic<'_>>, alias: u16) {
+    fn publish_by_alias(&mut self, now: Now, incoming: Incoming, publish: &Publish<'_>, alias: u16) {
         let slot = incoming.slot;
         if alias > self.config.topic_alias_max {
             return self.fault(now, slot, ReasonCode::TopicAliasInvalid);
@@ -94,14 +116,15 @@ impl Broker {
             aliases.resize(at + 1, None);
         }
         let known = aliases[at].take();
-        let topic = match named {
+        let topic = match publish.topic {
             Some(topic) => known.filter(|known| known.borrow() == topic).unwrap_or_else(|| topic.to_buf()),
             None => match known {
                 Some(topic) => topic,
                 None => return self.fault(now, slot, ReasonCode::ProtocolError),
             },
         };
-        self.publish_to(now, incoming, topic.borrow());
+        let raw = Raw { bytes: &[], version: incoming.version };
+        self.publish_to(now, incoming, &mut Letter::from_publish(publish, topic.borrow(), raw, now.wall));
         // Taken out while the message was under way, so that nothing had to be copied.
         if let Some(connection) = self.connections.get_mut(slot)
             && let Some(place) = connection.cold.aliases.get_mut(at)
@@ -110,32 +133,38 @@ impl Broker {
         }
     }
 
+    fn publish_to(&mut self, now: Now, incoming: Incoming, letter: &mut Letter<'_>) {
+        let route = self.index.take_route(letter.topic);
+        self.publish_on(now, &route, incoming, letter);
+        self.index.put_route(route);
+    }
+
+    /// The handshake around a message from a client.
     #[inline]
-    fn publish_to(&mut self, now: Now, incoming: Incoming<'_>, topic: Topic<'_>) {
-        let Incoming { slot, listener, version, publish, raw } = incoming;
-        let id = match (publish.qos, publish.packet_id) {
-            (QoS::AtMostOnce, _) | (_, None) => None,
-            (QoS::AtLeastOnce, Some(id)) => Some(id),
-            (QoS::ExactlyOnce, Some(id)) => match self.arrive(now, slot, listener, id) {
-                Some(Arrival::New) => Some(id),
+    fn publish_on(&mut self, now: Now, route: &Route, incoming: Incoming, letter: &mut Letter<'_>) {
+        let Incoming { slot, listener, packet_id, .. } = incoming;
+        if letter.qos == QoS::ExactlyOnce
+            && let Some(id) = packet_id
+        {
+            match self.arrive(now, slot, listener, id) {
+                Some(Arrival::New) => {}
                 Some(Arrival::Duplicate) => return self.acknowledge(slot, AckKind::PubRec, id, ReasonCode::Success),
                 None => return,
-            },
-        };
-        // `$SYS` is the broker's own.
-        if topic.is_dollar() && topic.levels().next() == Some("$SYS") {
-            return self.deny(incoming, topic);
+            }
         }
-        let mut letter = Letter::from_publish(publish, topic, (raw, version), now.wall);
+        if route.is_system {
+            return self.deny(incoming, letter);
+        }
+        if letter.qos == QoS::ExactlyOnce {
+            self.note_arrival(listener, packet_id);
+        }
         let speaker = Speaker { role: Role::Client, listener: Some(listener) };
-        if publish.qos == QoS::ExactlyOnce {
-            self.note_arrival(listener, id);
-        }
-        match (self.accept(speaker, &mut letter, Insist::No), id) {
-            (Outcome::Refused, Some(id)) => self.turn_away(incoming, id),
-            (Outcome::Matched, Some(id)) => self.confirm(slot, publish.qos, id, ReasonCode::Success),
-            (Outcome::Unmatched, Some(id)) => self.confirm(slot, publish.qos, id, ReasonCode::NoMatchingSubscribers),
-            (Outcome::Matched | Outcome::Unmatched | Outcome::Refused, None) => {}
+        let outcome = self.accept_on(route, speaker, letter, Insist::No);
+        let Some(id) = packet_id else { return };
+        match outcome {
+            Outcome::Refused => self.turn_away(incoming, letter, id),
+            Outcome::Matched => self.confirm(slot, letter.qos, id, ReasonCode::Success),
+            Outcome::Unmatched => self.confirm(slot, letter.qos, id, ReasonCode::NoMatchingSubscribers),
         }
     }
 
@@ -180,48 +209,52 @@ impl Broker {
     }
 
     /// A queue is full: version 5 is told so, others wait with us.
-    fn turn_away(&mut self, incoming: Incoming<'_>, id: PacketId) {
-        let Incoming { slot, listener, version, publish, .. } = incoming;
+    fn turn_away(&mut self, incoming: Incoming, letter: &Letter<'_>, id: PacketId) {
+        let Incoming { slot, listener, version, .. } = incoming;
         self.stats.refused += 1;
-        if publish.qos == QoS::ExactlyOnce {
+        if letter.qos == QoS::ExactlyOnce {
             self.forget_arrival(listener, id);
         }
         if version == Version::V5 {
-            return self.confirm(slot, publish.qos, id, ReasonCode::QuotaExceeded);
+            return self.confirm(slot, letter.qos, id, ReasonCode::QuotaExceeded);
         }
         self.waiting.insert(slot);
-        self.defer(slot, &Packet::Publish(*publish));
+        self.defer(slot, &Packet::Publish(letter.publish(Some(id))));
     }
 
     /// Not allowed: said in the acknowledgement where there is one with words for it, else only not done.
-    fn deny(&mut self, incoming: Incoming<'_>, topic: Topic<'_>) {
-        let Incoming { slot, listener, version, publish, .. } = incoming;
+    fn deny(&mut self, incoming: Incoming, letter: &Letter<'_>) {
+        let Incoming { slot, listener, version, packet_id } = incoming;
         let reason = ReasonCode::NotAuthorized;
         if let Some(session) = self.listeners.session(listener) {
-            let (client_id, topic) = (session.client_id.clone(), topic.as_str().into());
+            let (client_id, topic) = (session.client_id.clone(), letter.topic.as_str().into());
             self.outputs.push_back(Output::Event(Event::Denied { client_id, topic, reason }));
         }
-        let Some(id) = publish.packet_id else { return };
-        if publish.qos == QoS::ExactlyOnce && version == Version::V5 {
+        let Some(id) = packet_id else { return };
+        if letter.qos == QoS::ExactlyOnce && version == Version::V5 {
             self.forget_arrival(listener, id);
         }
-        self.confirm(slot, publish.qos, id, reason);
+        self.confirm(slot, letter.qos, id, reason);
     }
 
-    /// Takes a message from anybody: stores what must be, then hands out the copies.
-    #[inline]
+    /// Takes a message from anybody but a client's connection.
     pub(crate) fn accept(&mut self, speaker: Speaker, letter: &mut Letter<'_>, insist: Insist) -> Outcome {
         let route = self.index.take_route(letter.topic);
-        if letter.qos() > QoS::AtMostOnce && !self.weigh(&route, speaker, insist) {
-            self.index.put_route(route);
-            return Outcome::Refused;
-        }
-        if letter.retain() {
-            self.retain(letter, speaker.role);
-        }
-        let outcome = self.deliver(&route, letter, speaker);
+        let outcome = self.accept_on(&route, speaker, letter, insist);
         self.index.put_route(route);
         outcome
+    }
+
+    /// Stores what must be, then hands out the copies.
+    #[inline]
+    fn accept_on(&mut self, route: &Route, speaker: Speaker, letter: &mut Letter<'_>, insist: Insist) -> Outcome {
+        if letter.qos > QoS::AtMostOnce && !self.weigh(route, speaker, insist) {
+            return Outcome::Refused;
+        }
+        if letter.retain {
+            self.retain(letter, speaker.role);
+        }
+        self.deliver(route, letter, speaker)
     }
 
     /// Looks at all receivers of a QoS 1 or 2 message before anything is done: false if one of them has no room. If one
@@ -289,7 +322,7 @@ impl Broker {
     #[inline]
     fn deliver(&mut self, route: &Route, letter: &mut Letter<'_>, speaker: Speaker) -> Outcome {
         let audience = Audience::of(speaker.role, route.stays_here);
-        let mut frames = core::mem::take(&mut self.frames);
+        let mut frames = self.frames.take().unwrap_or_default();
         frames.clear();
         let mut matched = false;
         for target in &route.targets {
@@ -314,7 +347,7 @@ impl Broker {
             };
             matched |= self.deliver_to(wish, letter, (speaker, audience), &mut frames);
         }
-        self.frames = frames;
+        self.frames = Some(frames);
         if matched { Outcome::Matched } else { Outcome::Unmatched }
     }
 
@@ -332,8 +365,8 @@ impl Broker {
         if own || !audience.has(listener.role) {
             return false;
         }
-        let qos = wish.qos.min(letter.qos());
-        let retain = letter.retain() && wish.retain_as_published;
+        let qos = wish.qos.min(letter.qos);
+        let retain = letter.retain && wish.retain_as_published;
         match (&listener.kind, qos) {
             (Kind::Participant(participant), _) => {
                 let to = participant.id;
@@ -363,7 +396,7 @@ impl Broker {
         ids: &[NonZeroU32],
         frames: &mut Frames,
     ) {
-        let Some(connection) = self.connections.get(slot) else { return };
+        let Some((connection, lanes)) = self.connections.beside_lanes(slot) else { return };
         let copy = Copy { version: connection.version, qos: QoS::AtMostOnce, retain, dup: false, ids };
         let Some(frame) = frames.frame(letter, copy, self.config.share_payload_bytes) else { return };
         if frame.len > connection.packet_max as usize {
@@ -372,7 +405,7 @@ impl Broker {
         if connection.outgoing.len() + frame.len > self.config.outgoing_bytes_max {
             return self.drop_for(listener, Drop::SlowReader);
         }
-        let Some(connection) = self.connections.open(slot, &mut self.journal) else { return };
+        lanes.enter(connection, &mut self.journal);
         frames.append(letter, frame, None, connection.outgoing.buffer());
         if frame.shares_payload {
             connection.outgoing.share(letter.message().clone());
@@ -435,7 +468,7 @@ impl Broker {
     /// RETAIN: the value of the topic from now on; an empty one clears it [MQTT-3.3.1-5] [MQTT-3.3.1-6].
     fn retain(&mut self, letter: &mut Letter<'_>, by: Role) {
         let topic = letter.topic;
-        let cleared = letter.payload().is_empty();
+        let cleared = letter.payload.is_empty();
         let changed = if cleared { self.clear_retained(topic) } else { self.set_retained(letter.message().clone()) };
         // A clear is news for other sites even if there was nothing here to be cleared.
         if (changed || cleared) && by != Role::Peer && !stays_here(topic.as_str()) {

@@ -4,7 +4,7 @@ use crate::connection::{Phase, Reading};
 use crate::door::{ConnId, Output};
 use crate::event::Cause;
 use crate::index::ListenerId;
-use crate::publish::Incoming;
+use crate::letter::Raw;
 use crate::timer::Alarm;
 use mqtt::codec::{self, AckKind, Cut, DecodeError, Frame};
 use mqtt::packet::Ack;
@@ -73,14 +73,10 @@ impl Broker {
         if phase == Phase::Closing {
             return false;
         }
-        let whole = *data;
-        let was_whole = inbox.buffered() == 0;
-        let result = match inbox.next_frame(data, version, self.config.packet_max) {
+        let source = Source { slot, phase, version, reading };
+        let result = match cut(inbox, data, version, self.config.packet_max) {
+            Ok(Some((frame, raw))) => self.frame(now, source, raw, frame),
             Ok(None) => return false,
-            Ok(Some(frame)) => {
-                let raw = if was_whole { &whole[..whole.len() - data.len()] } else { &[] };
-                self.frame(now, Source { slot, phase, version, reading }, raw, frame)
-            }
             Err(error) => Err(error),
         };
         if let Err(error) = result {
@@ -98,9 +94,16 @@ impl Broker {
         if let Phase::Serving(listener) = phase
             && reading == Reading::Freely
         {
+            let raw = Raw { bytes: raw, version };
+            if let Some(plain) = frame.plain_publish(version)
+                && let Some(route) = self.index.take_known_route(plain.topic)
+            {
+                self.publish_again(now, (slot, listener), (plain, raw), route);
+                return Ok(());
+            }
             if frame.is_publish() {
-                let publish = &frame.publish(version)?;
-                self.publish_from(now, Incoming { slot, listener, version, publish, raw });
+                let publish = frame.publish(version)?;
+                self.publish_from(now, (slot, listener), &publish, raw);
                 return Ok(());
             }
             if let Some((kind, id)) = frame.short_ack() {
@@ -140,7 +143,7 @@ impl Broker {
             Packet::Auth(_) => self.fault(now, slot, ReasonCode::BadAuthenticationMethod),
             other if reading != Reading::Freely => self.defer(slot, other),
             Packet::Publish(publish) => {
-                self.publish_from(now, Incoming { slot, listener, version, publish, raw: &[] });
+                self.publish_from(now, (slot, listener), publish, Raw { bytes: &[], version });
             }
             Packet::PubRel(ack) => acknowledged(AckKind::PubRel, ack),
             Packet::Subscribe(subscribe) => self.subscribe(now, slot, listener, subscribe),
@@ -221,4 +224,24 @@ impl Broker {
             self.outputs.push_back(Output::Resume(id));
         }
     }
+}
+
+/// The next packet, and its bytes if they lie in `data` in one piece.
+#[inline]
+fn cut<'a, 'd: 'a>(
+    inbox: &'a mut Inbox,
+    data: &mut &'d [u8],
+    version: Version,
+    packet_max: u32,
+) -> Result<Option<(Frame<'a>, &'a [u8])>, DecodeError> {
+    if inbox.buffered() == 0 {
+        let whole = *data;
+        if let Cut::Frame { frame, len } = codec::cut(whole, version, packet_max)? {
+            let (raw, rest) = whole.split_at(len);
+            *data = rest;
+            return Ok(Some((frame, raw)));
+        }
+    }
+    // Keeps what is there of the packet, or completes it.
+    Ok(inbox.next_frame(data, version, packet_max)?.map(|frame| (frame, &[][..])))
 }

@@ -1,15 +1,14 @@
 //! Topics with their receivers, remembered from one message to the next.
 use crate::index::{ListenerId, Member, stays_here};
 use alloc::boxed::Box;
-use alloc::string::String;
 use alloc::vec::Vec;
 use core::num::NonZeroU32;
-use mqtt::{QoS, Topic};
+use mqtt::{QoS, Topic, TopicBuf};
 
 /// Everybody who wants the messages of one topic. One target for each listener: overlapping subscriptions are merged.
 #[derive(Debug, Default)]
 pub(crate) struct Route {
-    topic: String,
+    topic: Option<TopicBuf>,
     hash: u64,
     /// Of [`Routes`] when this was found out; 0 is never right.
     generation: u64,
@@ -20,6 +19,8 @@ pub(crate) struct Route {
     pub(crate) shares: Vec<u32>,
     /// The topic is of no concern to other sites.
     pub(crate) stays_here: bool,
+    /// The topic is the broker's own.
+    pub(crate) is_system: bool,
 }
 
 /// One listener and how it wants the messages.
@@ -34,6 +35,17 @@ pub(crate) struct Target {
 }
 
 impl Route {
+    /// The topic; every route has one.
+    #[inline]
+    pub(crate) fn topic(&self) -> Option<Topic<'_>> {
+        self.topic.as_ref().map(TopicBuf::borrow)
+    }
+
+    #[inline]
+    fn is_for(&self, topic: &[u8]) -> bool {
+        self.topic.as_ref().is_some_and(|own| own.as_str().as_bytes() == topic)
+    }
+
     /// The subscription identifiers that go with the copy of one target.
     #[inline]
     pub(crate) fn ids(&self, target: &Target) -> &[NonZeroU32] {
@@ -93,16 +105,25 @@ impl Routes {
 
     /// The route of a topic, or whatever was in its place, to be used again.
     #[inline]
-    pub(crate) fn take(&mut self, hash: u64, topic: Topic<'_>) -> Result<Box<Route>, Option<Box<Route>>> {
+    pub(crate) fn take(&mut self, hash: u64, topic: &[u8]) -> Result<Box<Route>, Option<Box<Route>>> {
         let place = self.place(hash);
         match self.places[place].take() {
-            Some(route)
-                if route.hash == hash && route.generation == self.generation && route.topic == topic.as_str() =>
-            {
+            Some(route) if route.hash == hash && route.generation == self.generation && route.is_for(topic) => {
                 Ok(route)
             }
             other => Err(other),
         }
+    }
+
+    /// The route of what may be a topic.
+    #[inline]
+    pub(crate) fn take_known(&mut self, hash: u64, topic: &[u8]) -> Option<Box<Route>> {
+        let place = self.place(hash);
+        let route = self.places[place].as_ref()?;
+        if route.hash != hash || route.generation != self.generation || !route.is_for(topic) {
+            return None;
+        }
+        self.places[place].take()
     }
 
     /// An empty route for a topic, in the memory of an old one if there is one.
@@ -114,14 +135,16 @@ impl Routes {
             }
         }
         let mut route = old.unwrap_or_default();
-        route.topic.clear();
-        route.topic.push_str(topic.as_str());
+        if !route.is_for(topic.as_str().as_bytes()) {
+            route.topic = Some(topic.to_buf());
+        }
         route.hash = hash;
         route.generation = self.generation;
         route.targets.clear();
         route.ids.clear();
         route.shares.clear();
         route.stays_here = stays_here(topic.as_str());
+        route.is_system = topic.levels().next() == Some("$SYS");
         route
     }
 

@@ -3,7 +3,7 @@ use crate::broker::Broker;
 use crate::door::Output;
 use crate::event::{Cause, Drop, Event};
 use crate::index::ListenerId;
-use crate::letter::{self, Copy, Frame, Letter};
+use crate::letter::{Copy, Frame, Letter};
 use crate::listener::{Expiry, Kind, Listener, OwedRetained, Presence, Session};
 use crate::publish::{Insist, Owed, Speaker};
 use crate::queue::{Queue, Sequence, State, Step};
@@ -169,8 +169,8 @@ impl Broker {
             self.journal.note(record::will_key(session.number), None);
         }
         let message = will.message(now.wall);
-        let publish = letter::publish_of(&message);
-        let mut letter = Letter::from_message(&message, &publish, now.wall);
+        let properties = message.properties();
+        let mut letter = Letter::from_message(&message, &properties, now.wall);
         self.accept(Speaker { role: Role::Client, listener: Some(id) }, &mut letter, Insist::Yes);
     }
 
@@ -331,15 +331,15 @@ impl Broker {
         let Some(message) = entry.message.clone() else { return };
         let (qos, retain) = (entry.qos, entry.retain);
         let ids = entry.ids.clone();
-        let publish = letter::publish_of(&message);
-        let letter = Letter::from_message(&message, &publish, now.wall);
+        let properties = message.properties();
+        let letter = Letter::from_message(&message, &properties, now.wall);
         if letter.is_expired() {
             return self.lose(id, at, Drop::Expired);
         }
         let Some(connection) = self.connections.get(slot) else { return };
         let ids = ids.as_deref().map_or(&[][..], |ids| &ids[..]);
         let copy = Copy { version: connection.version, qos, retain, dup, ids };
-        let mut frames = core::mem::take(&mut self.frames);
+        let mut frames = self.frames.take().unwrap_or_default();
         frames.clear();
         let frame = frames.frame(&letter, copy, self.config.share_payload_bytes);
         let fits = |frame: &Frame| frame.len <= connection.packet_max as usize;
@@ -356,7 +356,7 @@ impl Broker {
             }
             None => self.lose(id, at, Drop::TooLarge),
         }
-        self.frames = frames;
+        self.frames = Some(frames);
     }
 
     /// In flight for a session that ends with its connection, a message is never sent again.
@@ -377,18 +377,18 @@ impl Broker {
     pub(crate) fn feed(&mut self, now: Now, id: ListenerId) {
         while let Some((slot, message, owed)) = self.next_retained(now, id) {
             self.journal.begin();
-            let publish = letter::publish_of(&message);
-            let mut letter = Letter::from_message(&message, &publish, now.wall);
+            let properties = message.properties();
+            let mut letter = Letter::from_message(&message, &properties, now.wall);
             let qos = owed.options.qos.min(message.qos());
             let ids = owed.id.as_slice();
-            let mut frames = core::mem::take(&mut self.frames);
+            let mut frames = self.frames.take().unwrap_or_default();
             frames.clear();
             if qos == QoS::AtMostOnce {
                 self.send_at_most_once(slot, id, &mut letter, true, ids, &mut frames);
             } else {
                 self.owe(id, &mut letter, Owed { qos, retain: true, ids }, &mut frames);
             }
-            self.frames = frames;
+            self.frames = Some(frames);
         }
     }
 
