@@ -453,7 +453,8 @@ impl Broker {
         }
         let (Some(frame), Some(slot)) = (frame, slot) else {
             session.queue.push(entry);
-            listener.full = listener.session().is_some_and(|session| session.queue.is_over(&self.config));
+            // Only set here: whoever waits for room is told when enough of the queue is gone.
+            listener.full |= listener.session().is_some_and(|session| session.queue.is_over(&self.config));
             return;
         };
         session.queue.push_sent(entry);
