@@ -90,10 +90,11 @@ impl Trie {
 
     /// Calls `found` with what every filter that matches `topic` leads to.
     pub(crate) fn matches(&self, topic: &str, found: &mut impl FnMut(u32)) {
+        let topic = topic.as_bytes();
         let (level, rest) = split(topic);
         let root = &self.nodes[ROOT as usize];
         // Wildcards in the first level do not match `$…` [MQTT-4.7.2-1].
-        if topic.starts_with('$') {
+        if topic.starts_with(b"$") {
             if let Some(child) = self.named_child(ROOT, root, level) {
                 self.descend(child, rest, found);
             }
@@ -103,7 +104,7 @@ impl Trie {
     }
 
     /// As deep as the deepest filter, which the broker limits.
-    fn descend(&self, at: u32, rest: Option<&str>, found: &mut impl FnMut(u32)) {
+    fn descend(&self, at: u32, rest: Option<&[u8]>, found: &mut impl FnMut(u32)) {
         let node = &self.nodes[at as usize];
         if node.below != NONE {
             found(node.below);
@@ -128,10 +129,10 @@ impl Trie {
         if level == "+" {
             return Some(node.plus).filter(|&plus| plus != NONE);
         }
-        self.named_child(parent, node, level)
+        self.named_child(parent, node, level.as_bytes())
     }
 
-    fn named_child(&self, parent: u32, node: &Node, level: &str) -> Option<u32> {
+    fn named_child(&self, parent: u32, node: &Node, level: &[u8]) -> Option<u32> {
         if node.named == 0 {
             return None;
         }
@@ -139,13 +140,13 @@ impl Trie {
         self.children
             .find(hash, |&child| {
                 let child = &self.nodes[child as usize];
-                child.parent == parent && *child.level == *level
+                child.parent == parent && child.level.as_bytes() == level
             })
             .copied()
     }
 
     fn grow(&mut self, parent: u32, level: &str) -> u32 {
-        let hash = self.hash(parent, level);
+        let hash = self.hash(parent, level.as_bytes());
         let node = Node::new(parent, level, hash);
         let at = match self.free.pop() {
             Some(at) => {
@@ -186,18 +187,19 @@ impl Trie {
         }
     }
 
-    fn hash(&self, parent: u32, level: &str) -> u64 {
+    fn hash(&self, parent: u32, level: &[u8]) -> u64 {
         let mut hasher = self.state.build_hasher();
         hasher.write_u32(parent);
-        hasher.write(level.as_bytes());
+        hasher.write(level);
         hasher.finish()
     }
 }
 
 /// The first level, and what comes after its slash.
-fn split(topic: &str) -> (&str, Option<&str>) {
-    match topic.split_once('/') {
-        Some((level, rest)) => (level, Some(rest)),
+fn split(topic: &[u8]) -> (&[u8], Option<&[u8]>) {
+    // Levels are short: a plain loop beats a search that has to get ready.
+    match topic.iter().position(|&byte| byte == b'/') {
+        Some(at) => (&topic[..at], Some(&topic[at + 1..])),
         None => (topic, None),
     }
 }
