@@ -208,7 +208,7 @@ impl Connection {
             match event {
                 Event::Connected => self.stage = Stage::Established,
                 Event::ConnectionLost { reason } => self.lost(reason_of(&reason)),
-                Event::Stream(event) => self.stream_event(now, event, frame_max),
+                Event::Stream(event) => self.stream_event(now, &event, frame_max),
                 Event::HandshakeDataReady | Event::DatagramReceived | Event::DatagramsUnblocked => {}
             }
         }
@@ -224,8 +224,8 @@ impl Connection {
         }
     }
 
-    fn stream_event(&mut self, now: Instant, event: StreamEvent, frame_max: usize) {
-        match event {
+    fn stream_event(&mut self, now: Instant, event: &StreamEvent, frame_max: usize) {
+        match *event {
             StreamEvent::Opened { dir: Dir::Bi } => {}
             StreamEvent::Opened { dir: Dir::Uni } => {
                 while let Some(id) = self.inner.streams().accept(Dir::Uni) {

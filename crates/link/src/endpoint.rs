@@ -9,7 +9,7 @@ use bytes::BytesMut;
 use core::fmt;
 use quinn_proto::{DatagramEvent, EcnCodepoint};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 /// A driver that comes later than this was not waiting for the network.
@@ -139,15 +139,9 @@ impl Endpoint {
     // --- What the world is like ---
 
     fn local_addresses(&mut self, addresses: &[SocketAddr]) {
-        let mut hosts: Vec<SocketAddr> = Vec::new();
-        for address in addresses.iter().filter(|address| crate::card::is_reachable(**address)) {
-            if !hosts.contains(address) && hosts.len() < self.site.config.limits.local_addresses_max {
-                hosts.push(*address);
-            }
-        }
-        self.site.hosts = hosts;
+        self.site.hosts = usable(addresses, self.site.config.limits.local_addresses_max);
         let (now, site) = (self.site.now, &mut self.site);
-        site.gatherer.set(now, &site.hosts, &site.stun_servers);
+        site.renew_questions();
         // A relay talks from one address of ours; when that is gone, so is the relay.
         let mut lost = Vec::new();
         for relay in &mut site.relays {
@@ -162,7 +156,6 @@ impl Endpoint {
     fn servers(&mut self, stun: &[SocketAddr], turn: &[TurnServer]) {
         let (now, site) = (self.site.now, &mut self.site);
         site.stun_servers = stun.iter().take(site.config.limits.stun_servers_max).copied().collect();
-        site.gatherer.set(now, &site.hosts, &site.stun_servers);
         let turn = &turn[..turn.len().min(site.config.limits.turn_servers_max)];
         let mut sent = Vec::new();
         site.relays.retain_mut(|relay| {
@@ -177,6 +170,7 @@ impl Endpoint {
                 site.relays.push(Relay::new(server.clone(), now));
             }
         }
+        site.renew_questions();
         for (local, remote, bytes) in sent {
             site.outputs.push_back(Output::Transmit { local, remote, ecn: None, segment_size: None, bytes });
         }
@@ -267,7 +261,7 @@ impl Endpoint {
         let relay = self.site.relays.iter().position(|relay| relay.server.address == remote);
         // First of all: a relay's channel numbers look like QUIC.
         if let Some(relay) = relay
-            && self.from_relay(relay, ends, ecn, datagram)
+            && self.unwrap_relayed(relay, ends, ecn, datagram)
         {
             return;
         }
@@ -288,7 +282,7 @@ impl Endpoint {
 
     /// Takes a datagram from a TURN server's address; false when it is for somebody else at this port, as when the
     /// server is a peer as well.
-    fn from_relay(&mut self, relay: usize, (local, remote): Ends, ecn: Option<u8>, datagram: &[u8]) -> bool {
+    fn unwrap_relayed(&mut self, relay: usize, (local, remote): Ends, ecn: Option<u8>, datagram: &[u8]) -> bool {
         if self.stun_answer((local, remote), datagram) {
             return true;
         }
@@ -389,6 +383,27 @@ impl Endpoint {
             None => {}
         }
     }
+}
+
+/// The addresses that a peer may be told: each once, none that means nothing elsewhere.
+fn usable(addresses: &[SocketAddr], count_max: usize) -> Vec<SocketAddr> {
+    let link_local = |ip: IpAddr| match ip {
+        IpAddr::V4(ip) => ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_unicast_link_local(),
+    };
+    // Loopback serves sites on one machine that is in no network.
+    let alone = addresses.iter().all(|address| address.ip().is_loopback());
+    let mut hosts: Vec<SocketAddr> = Vec::new();
+    for address in addresses {
+        let fits = crate::card::is_reachable(*address)
+            && !link_local(address.ip())
+            && (alone || !address.ip().is_loopback())
+            && !hosts.contains(address);
+        if fits && hosts.len() < count_max {
+            hosts.push(*address);
+        }
+    }
+    hosts
 }
 
 impl fmt::Debug for Endpoint {

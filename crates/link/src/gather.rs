@@ -98,6 +98,12 @@ impl Gatherer {
         found
     }
 
+    /// The first of our addresses from which the server answers.
+    pub(crate) fn way_to(&self, server: SocketAddr) -> Option<SocketAddr> {
+        let mut queries = self.queries.iter();
+        queries.find(|((_, asked), query)| *asked == server && query.mapped.is_some()).map(|((local, _), _)| *local)
+    }
+
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         self.queries.values().filter_map(|query| query.due).min()
     }

@@ -470,10 +470,10 @@ impl Peer {
             if !resting {
                 next.handle_timeout(now);
             }
-            if let Some(path) = core::iter::from_fn(|| next.poll_nominated()).last() {
-                if let Some(session) = self.next.take() {
-                    self.promote(site, session, path);
-                }
+            if let Some(path) = core::iter::from_fn(|| next.poll_nominated()).last()
+                && let Some(session) = self.next.take()
+            {
+                self.promote(site, session, path);
             }
         }
         if let Some(live) = &mut self.live {

@@ -13,6 +13,8 @@ use turn_client_proto::udp::TurnClientUdp;
 /// A server that lent nothing is asked again after this, doubled each time up to [`RETRY_MAX`].
 const RETRY: Duration = Duration::from_secs(5);
 const RETRY_MAX: Duration = Duration::from_secs(300);
+/// A machine with several addresses waits this long to see from which of them the server answers.
+const CHOOSE_MAX: Duration = Duration::from_millis(700);
 /// A server that has lent nothing by then does not answer, or not to these credentials.
 const ANSWER_MAX: Duration = Duration::from_secs(12);
 
@@ -30,6 +32,8 @@ pub(crate) struct Relay {
 enum State {
     /// Nobody needs it.
     Idle,
+    /// Not clear yet from which of our addresses there is a way to it.
+    Choosing { since: Instant },
     /// It failed.
     Waiting { until: Instant },
     /// Asked, or lent.
@@ -71,7 +75,7 @@ impl Relay {
     pub(crate) fn lent(&self) -> Option<(SocketAddr, SocketAddr)> {
         match &self.state {
             State::Active { local, relayed, .. } => relayed.map(|relayed| (relayed, *local)),
-            State::Idle | State::Waiting { .. } => None,
+            State::Idle | State::Choosing { .. } | State::Waiting { .. } => None,
         }
     }
 
@@ -79,21 +83,27 @@ impl Relay {
     pub(crate) fn local(&self) -> Option<SocketAddr> {
         match &self.state {
             State::Active { local, .. } => Some(*local),
-            State::Idle | State::Waiting { .. } => None,
+            State::Idle | State::Choosing { .. } | State::Waiting { .. } => None,
         }
     }
 
-    /// Asks for an address, from one of `locals`. Another one is taken after every failure.
-    pub(crate) fn ask(&mut self, now: Instant, locals: &[SocketAddr]) {
+    /// Asks for an address, if that is not done yet: from the address of ours that the server is known to answer, `way`,
+    /// else from one after the other.
+    pub(crate) fn ask(&mut self, now: Instant, locals: &[SocketAddr], way: Option<SocketAddr>) {
         self.rest_is_over(now);
-        match &self.state {
-            State::Idle => {}
+        let since = match &self.state {
+            State::Idle => now,
+            State::Choosing { since } => *since,
             State::Waiting { .. } | State::Active { .. } => return,
+        };
+        let fits = |local: &&SocketAddr| local.is_ipv4() == self.server.address.is_ipv4();
+        let fitting: Vec<_> = locals.iter().filter(fits).copied().collect();
+        if way.is_none() && fitting.len() > 1 && now < since + CHOOSE_MAX {
+            self.state = State::Choosing { since };
+            return;
         }
-        let fitting: Vec<_> =
-            locals.iter().filter(|local| local.is_ipv4() == self.server.address.is_ipv4()).copied().collect();
         let turn = (self.failures as usize).checked_rem(fitting.len()).unwrap_or(0);
-        let Some(local) = fitting.get(turn).copied() else { return };
+        let Some(local) = way.filter(|way| fitting.contains(way)).or(fitting.get(turn).copied()) else { return };
         let mut config = TurnConfig::new(TurnCredentials::new(&self.server.username, &self.server.password));
         if local.is_ipv6() {
             config.set_address_family(AddressFamily::IPV6);
@@ -107,6 +117,13 @@ impl Relay {
     /// Ends the wait after a failure, whether or not somebody asks.
     pub(crate) fn rest_is_over(&mut self, now: Instant) {
         if matches!(self.state, State::Waiting { until } if until <= now) {
+            self.state = State::Idle;
+        }
+    }
+
+    /// Nobody needs it any more; what is lent stays so until it is released.
+    pub(crate) fn not_needed(&mut self) {
+        if matches!(self.state, State::Choosing { .. }) {
             self.state = State::Idle;
         }
     }
@@ -194,6 +211,7 @@ impl Relay {
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         match &self.state {
             State::Idle => None,
+            State::Choosing { since } => Some(*since + CHOOSE_MAX),
             State::Waiting { until } => Some(*until),
             State::Active { due, .. } => Some(*due),
         }

@@ -167,7 +167,7 @@ impl Session {
             candidates.iter().any(|known| (known.kind, known.address) == (wanted.kind, wanted.address))
         };
         for gone in before.iter().filter(|candidate| !places(&card.candidates, candidate)) {
-            self.agent.invalidate_candidate(&ice_remote(gone));
+            self.forget_remote(&ice_remote(gone));
         }
         for new in card.candidates.iter().filter(|candidate| !places(&before, candidate)) {
             self.agent.add_remote_candidate(ice_remote(new));
@@ -267,17 +267,22 @@ impl Session {
             .filter(|(ends, answer)| **ends != dead && fresh(answer.at) && dead_since.is_none_or(|at| at < answer.at));
         let Some((&(_, remote), _)) = others.next() else { return false };
         let remote_still_good = remote == dead.1 || others.any(|((_, remote), _)| *remote == dead.1);
-        let candidate = if remote_still_good {
-            self.locals.iter().find(|candidate| candidate.address == dead.0).and_then(ice_local)
+        let gone = if remote_still_good {
+            let local = self.locals.iter().find(|candidate| candidate.address == dead.0).and_then(ice_local);
+            local.is_some_and(|local| self.agent.invalidate_candidate(&local))
         } else {
-            self.agent.remote_candidates().find(|candidate| candidate.addr() == dead.1)
+            let remote = self.agent.remote_candidates().find(|candidate| candidate.addr() == dead.1);
+            remote.is_some_and(|remote| self.forget_remote(&remote))
         };
-        candidate.is_some_and(|candidate| {
-            self.answers.remove(&dead);
-            let gone = self.agent.invalidate_candidate(&candidate);
-            self.agent.handle_timeout(now);
-            gone
-        })
+        self.answers.remove(&dead);
+        self.agent.handle_timeout(now);
+        gone
+    }
+
+    fn forget_remote(&mut self, candidate: &is::Candidate) -> bool {
+        // The agent looks among our own first, and two networks may use the same private address.
+        let is_ours = self.locals.iter().any(|local| local.address == candidate.addr());
+        !is_ours && self.agent.invalidate_candidate(candidate)
     }
 
     /// Forgets the peer's other addresses, except the best that works beside the path: what is checked costs traffic.
@@ -294,7 +299,7 @@ impl Session {
             .filter(|candidate| candidate.addr() != path.1 && Some(candidate.addr()) != spare)
             .collect();
         for candidate in useless {
-            self.agent.invalidate_candidate(&candidate);
+            self.forget_remote(&candidate);
         }
         self.answers.retain(|(_, remote), _| *remote == path.1 || Some(*remote) == spare);
     }
@@ -384,16 +389,18 @@ pub(crate) fn told(locals: &[LocalCandidate]) -> Vec<crate::Candidate> {
         if told.iter().any(|known| known.address == local.address) {
             continue;
         }
-        let of_kind = told.iter().filter(|known| known.kind == local.kind).count() as u32;
-        let preference: u32 = match local.kind {
-            CandidateType::Host => 126,
-            CandidateType::PeerReflexive => 110,
-            CandidateType::ServerReflexive => 100,
-            CandidateType::Relayed => 2,
+        let alike =
+            |known: &&crate::Candidate| known.kind == local.kind && known.address.is_ipv6() == local.address.is_ipv6();
+        let alike = told.iter().filter(alike).count() as u32;
+        // As the agent computes them, so that both sides rank the pairs alike. RFC 8421: IPv6 before IPv4.
+        let (preference, start): (u32, u32) = match local.kind {
+            CandidateType::Host => (126, 65_535),
+            CandidateType::PeerReflexive => (110, 49_151),
+            CandidateType::ServerReflexive => (100, 32_767),
+            CandidateType::Relayed => (2, 16_383),
         };
-        // RFC 8421: IPv6 before IPv4 where both work.
-        let family = if local.address.is_ipv6() { 65_535 } else { 65_534 };
-        let priority = preference << 24 | (family - 2 * of_kind) << 8 | 255;
+        let local_preference = start - u32::from(local.address.is_ipv4()) - 2 * alike;
+        let priority = preference << 24 | local_preference << 8 | 255;
         told.push(crate::Candidate { kind: local.kind, priority, address: local.address });
     }
     told
@@ -401,6 +408,8 @@ pub(crate) fn told(locals: &[LocalCandidate]) -> Vec<crate::Candidate> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::disallowed_methods, reason = "a test needs some time or other")]
+
     use super::*;
     use is::{DefaultSha1HmacProvider, Sha1HmacProvider};
 

@@ -89,7 +89,7 @@ impl Site {
 
     /// A number larger than all before: orders the cards of this endpoint's life, whatever peer they are for.
     pub(crate) fn next_serial(&mut self) -> u32 {
-        self.serial += 1;
+        self.serial = self.serial.saturating_add(1);
         self.serial
     }
 
@@ -159,6 +159,15 @@ impl Site {
         }
     }
 
+    /// Our addresses or the servers have changed. TURN servers are asked as STUN servers too: that shows from which of
+    /// our addresses there is a way to them.
+    pub(crate) fn renew_questions(&mut self) {
+        let turn = self.relays.iter().map(|relay| relay.server.address);
+        let mut servers = self.stun_servers.clone();
+        servers.extend(turn.filter(|server| !self.stun_servers.contains(server)));
+        self.gatherer.set(self.now, &self.hosts, &servers);
+    }
+
     /// Does what is due with STUN and TURN servers. True when our candidates have changed.
     pub(crate) fn tend_helpers(&mut self, needed: bool, relays_in_use: &[SocketAddr]) -> bool {
         let now = self.now;
@@ -188,9 +197,12 @@ impl Site {
             relay.rest_is_over(now);
             let used = relay.lent().is_some_and(|(relayed, _)| in_use.contains(&relayed));
             if needed {
-                relay.ask(now, &self.hosts);
-            } else if release && !used && relay.local().is_some() {
-                relay.release(now, &mut sent);
+                relay.ask(now, &self.hosts, self.gatherer.way_to(relay.server.address));
+            } else {
+                relay.not_needed();
+                if release && !used && relay.local().is_some() {
+                    relay.release(now, &mut sent);
+                }
             }
             if relay.poll_timeout().is_some_and(|due| due <= now) {
                 relay.handle_timeout(now, events, &mut sent);
@@ -213,7 +225,7 @@ impl Site {
             let useful = self.now.checked_sub(carried_within).is_some_and(|since| relay.has_carried_since(since));
             if relay.lent().is_some() && !useful {
                 relay.release(self.now, &mut sent);
-                relay.ask(self.now, &self.hosts);
+                relay.ask(self.now, &self.hosts, self.gatherer.way_to(relay.server.address));
             }
         }
         self.outputs.extend(sent.into_iter().map(|(local, remote, bytes)| Output::Transmit {

@@ -78,3 +78,69 @@ fn meet(seed: u64, kinds: [Kind; 2], has_turn: bool) -> ([Option<PathKind>; 2], 
     }
     ([lab.path(0, 1), lab.path(1, 0)].map(|path| path.map(|path| path.kind)), took)
 }
+
+#[test]
+fn two_networks_may_use_the_same_private_addresses() {
+    let mut lab = Lab::new(23);
+    for n in [1, 2] {
+        let nat = nat::Config::new(PortRestricted, [198, 51, 100, n].into());
+        let net = lab.world.add(nat::NetId::INTERNET, nat, nat::Wire::delayed(ms(10)));
+        lab.site_in(net, [192, 168, 0, 2].into(), [n; 32]);
+    }
+    lab.everybody_wants_everybody();
+    assert!(lab.come_up(secs(1)), "{}", lab.report());
+    // Both are pruned to what they need, which must not touch their own address of the same name.
+    lab.run_for(secs(60));
+    lab.set_addresses(0, &[addr("192.168.0.2:7000"), addr("192.168.0.3:7000")]);
+    lab.set_addresses(0, &[addr("192.168.0.2:7000")]);
+    lab.run_for(secs(60));
+    lab.send(0, 1, Lane::Main, b"hello");
+    assert!(lab.receive(1, 1, ms(200)), "{}", lab.report());
+    assert_eq!(lab.sites[0].log.len(), 1, "{}", lab.report());
+}
+
+#[test]
+fn a_machine_with_useless_addresses_finds_the_way_to_its_relay() {
+    for useful_first in [true, false] {
+        let mut lab = Lab::new(24);
+        lab.turn = Some(Server::new(addr(TURN)));
+        lab.site(Symmetric, nat::Wire::delayed(ms(10)), 1);
+        lab.site(Symmetric, nat::Wire::delayed(ms(10)), 2);
+        // Bridges of containers and the like: what is sent from there goes nowhere.
+        let mut addresses = vec![addr("192.168.1.2:7000"), addr("172.17.0.1:7000"), addr("172.18.0.1:7000")];
+        if !useful_first {
+            addresses.reverse();
+        }
+        lab.set_addresses(0, &addresses);
+        lab.everybody_wants_everybody();
+        assert!(lab.come_up(secs(3)), "{}", lab.report());
+    }
+}
+
+#[test]
+fn addresses_that_mean_nothing_elsewhere_are_not_told() {
+    let mut lab = Lab::new(25);
+    lab.site(Open, nat::Wire::PERFECT, 1);
+    let told = |lab: &mut Lab, addresses: &[&str]| {
+        let addresses: Vec<_> = addresses.iter().map(|text| addr(text)).collect();
+        lab.set_addresses(0, &addresses);
+        lab.sites[0].link.candidates().iter().map(|candidate| candidate.address.to_string()).collect::<Vec<_>>()
+    };
+    let all = [
+        "127.0.0.1:7",
+        "[::1]:7",
+        "169.254.3.4:7",
+        "[fe80::1]:7",
+        "0.0.0.0:7",
+        "224.0.0.1:7",
+        "255.255.255.255:7",
+        "[::ffff:192.0.2.1]:7",
+        "192.0.2.5:0",
+        "192.0.2.5:7",
+        "192.0.2.5:7",
+        "[2001:db8::5]:7",
+    ];
+    assert_eq!(told(&mut lab, &all), ["192.0.2.5:7", "[2001:db8::5]:7"]);
+    assert_eq!(told(&mut lab, &all[..2]), ["127.0.0.1:7", "[::1]:7"]);
+    assert_eq!(told(&mut lab, &[]), [""; 0]);
+}
