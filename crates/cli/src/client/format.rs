@@ -1,7 +1,7 @@
 //! How `sub` prints a message: mosquitto_sub's format language, parsed once, applied to each message.
 //!
-//! Where it differs from mosquitto_sub 2.0.11 on purpose: a padded `%x` prints the whole payload (there it loses half),
-//! the time in JSON has no second zone mark, and JSON is always valid: bytes that are not UTF-8 become U+FFFD.
+//! Where it differs from mosquitto_sub 2.0.11 on purpose: a width is the least that `%p` and `%x` take (there it cuts the
+//! payload), the time in JSON has no second zone mark, and JSON is always valid: bytes that are not UTF-8 become U+FFFD.
 use super::json;
 use host::mqtt::packet::Publish;
 use host::mqtt::{PayloadFormat, Topic};
@@ -265,7 +265,7 @@ fn print_field(field: Field, width: Width, message: &Printed<'_>, out: &mut Vec<
                 print(out, format_args!("{}{name}:{value}", if n > 0 { " " } else { "" }));
             }
         }
-        Field::Payload => out.extend_from_slice(publish.payload),
+        Field::Payload => pad(out, publish.payload, Width { zeros: false, ..width }),
         Field::QoS => print(out, format_args!("{}", publish.qos as u8)),
         Field::ResponseTopic => print_text(out, properties.response_topic.map_or("", |topic| topic.as_str()), width),
         Field::Retain => print(out, format_args!("{}", u8::from(publish.retain))),
@@ -301,10 +301,7 @@ fn print_text(out: &mut Vec<u8>, text: &str, width: Width) {
 
 /// A property that is absent still fills its column.
 fn print_number(out: &mut Vec<u8>, number: Option<u32>, width: Width) {
-    match number {
-        Some(number) => pad(out, number.to_string().as_bytes(), width),
-        None => pad(out, b"", Width { zeros: false, ..width }),
-    }
+    pad(out, number.map_or_else(String::new, |number| number.to_string()).as_bytes(), width);
 }
 
 fn print_hex(out: &mut Vec<u8>, payload: &[u8], digits: &[u8; 16], width: Width) {
@@ -379,10 +376,10 @@ mod tests {
                 "[   f/topic][f/topic   ][   f/topic][f/t][f/to                ][f/]",
             ),
             ("[%5l][%-5l][%05l][%-05l][%5q][%5r]", "[    3][3    ][00003][3    ][1][1]"),
-            ("[%10p][%.2p]", "[hi\n][hi\n]"),
+            ("[%5p][%-5p][%2p][%.2p]", "[  hi\n][hi\n  ][hi\n][hi\n]"),
             ("[%A][%C][%D][%E][%F][%P][%R][%S]", "[][text/plain][co\"r][100][1][a:b c:d][r/t][7]"),
             ("[%12C][%-12C|%.3C]", "[  text/plain][text/plain  |tex]"),
-            ("[%5m][%05m][%-5E][%05E][%5A][%05A]", "[   42][00042][100  ][00100][     ][     ]"),
+            ("[%5m][%05m][%-5E][%05E][%5A][%05A]", "[   42][00042][100  ][00100][     ][00000]"),
             ("%I %U", "2026-11-21T04:10:46+0100 1795230646.445872589"),
             ("@Y-@m-@d @H @N @@ @s @z", "2026-11-21 04 445872589 @ 1795230646 +0100"),
             ("%%%5%\\\\|\\a\\e\\n\\r\\t\\v\\0|", "%%\\|\x07\x1b\n\r\t\x0b\0|"),
@@ -393,7 +390,7 @@ mod tests {
         }
     }
 
-    /// 2.0.11 prints half of the payload here.
+    /// 2.0.11 cuts the payload here.
     #[test]
     fn a_padded_payload_in_hexadecimal_is_whole() {
         assert_eq!(printed("[%8x][%-8X][%08x][%2.2x]", b"hi\n"), "[  68690a][68690A  ][0068690a][68]");
