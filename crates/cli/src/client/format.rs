@@ -397,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn json_has_mosquitto_subs_names_and_order() {
+    fn json_has_mosquitto_subs_names() {
         let expected = concat!(
             r#"{"tst":"2026-11-21T04:10:46.445872+0100","topic":"f/topic","qos":1,"retain":1,"payloadlen":5,"mid":42,"#,
             r#""properties":{"content-type":"text/plain","response-topic":"r/t","correlation-data":"co\"r","#,

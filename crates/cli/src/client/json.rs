@@ -1,4 +1,4 @@
-//! One message as one JSON object, with the names and the order of mosquitto_sub's `%j` and `%J`.
+//! One message as one JSON object, with the names of mosquitto_sub's `%j` and `%J`.
 use super::format::{NotJson, Printed};
 use host::mqtt::PayloadFormat;
 use host::mqtt::property::{PublishProperties, SubscriptionIds, UserProperties};
