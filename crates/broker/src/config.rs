@@ -61,6 +61,8 @@ pub struct Config {
     pub retained_count_max: usize,
     /// Bytes of retained topics, properties and payloads.
     pub retained_bytes_max: usize,
+    /// Sessions, connected or not; more are refused (0x97).
+    pub sessions_max: usize,
     /// Subscriptions of one client.
     pub subscriptions_max: usize,
     /// Levels of a topic or filter.
@@ -92,6 +94,7 @@ impl Default for Config {
             share_payload_bytes: 4096,
             retained_count_max: 1_000_000,
             retained_bytes_max: 1 << 30,
+            sessions_max: 1_000_000,
             subscriptions_max: 100_000,
             topic_levels_max: 200,
             client_id_bytes_max: 65_535,

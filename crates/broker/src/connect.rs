@@ -4,7 +4,7 @@ use crate::config::Admission;
 use crate::connection::{Cold, Phase, Reading};
 use crate::door::{Credentials, Output};
 use crate::event::{Cause, Event};
-use crate::index::ListenerId;
+use crate::index::{ListenerId, is_system};
 use crate::listener::Expiry;
 use crate::timer::Alarm;
 use alloc::boxed::Box;
@@ -52,12 +52,14 @@ impl Broker {
         if (id.is_empty() && must_be_named) || id.len() > self.config.client_id_bytes_max {
             return Err(ReasonCode::ClientIdentifierNotValid);
         }
-        match &connect.will {
-            Some(will) if will.topic.is_dollar() && will.topic.levels().next() == Some("$SYS") => {
-                Err(ReasonCode::NotAuthorized)
-            }
-            Some(_) | None => Ok(()),
+        if connect.will.as_ref().is_some_and(|will| is_system(will.topic)) {
+            return Err(ReasonCode::NotAuthorized);
         }
+        let knows = || self.clients.find(id, &self.listeners).is_some();
+        if self.clients.len() >= self.config.sessions_max && !knows() {
+            return Err(ReasonCode::QuotaExceeded);
+        }
+        Ok(())
     }
 
     fn is_welcome(&self, slot: u32) -> bool {

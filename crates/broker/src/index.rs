@@ -336,6 +336,11 @@ fn is_wild(pattern: &str) -> bool {
     pattern.contains(['+', '#'])
 }
 
+/// Whether a topic is the broker's own: `$SYS` and what is below it.
+pub(crate) fn is_system(topic: Topic<'_>) -> bool {
+    topic.as_str().strip_prefix("$SYS").is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
 /// Whether a topic or a filter concerns this site alone: `$…` and `local/…`.
 pub(crate) fn stays_here(text: &str) -> bool {
     text.starts_with('$') || text.strip_prefix("local").is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
@@ -348,4 +353,87 @@ fn is_announced(pattern: &str) -> bool {
 /// A pattern was a filter's or the part of one after `$share/NAME/`: one itself.
 fn announced(pattern: &str) -> Option<FilterBuf> {
     Filter::parse(pattern).ok().map(Filter::to_buf)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mqtt::QoS;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+    use std::format;
+    use std::string::String;
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Subscribe(ListenerId, String, u8),
+        Unsubscribe(ListenerId, String),
+        Publish(String),
+    }
+
+    fn steps() -> impl Strategy<Value = Step> {
+        let filter = || ("[ab+]?(/[ab+]?){0,2}(/#)?").prop_filter("a filter", |text| Filter::parse(text).is_ok());
+        prop_oneof![
+            (0_u32..4, filter(), 0_u8..3).prop_map(|(listener, filter, qos)| Step::Subscribe(listener, filter, qos)),
+            (0_u32..4, filter()).prop_map(|(listener, filter)| Step::Unsubscribe(listener, filter)),
+            "[ab](/[ab]){0,2}".prop_map(Step::Publish),
+        ]
+    }
+
+    proptest! {
+        /// Whatever is subscribed and forgotten in between, a route is what all filters say.
+        #[test]
+        fn routes_are_never_stale(steps in vec(steps(), 1..80)) {
+            let mut index = Index::new(1, 16);
+            let mut model: BTreeMap<(String, ListenerId), QoS> = BTreeMap::new();
+            for step in steps {
+                match step {
+                    Step::Subscribe(listener, filter, qos) => {
+                        let options = SubscribeOptions { qos: QoS::from_bits(qos).unwrap(), ..Default::default() };
+                        let member = Member { listener, id: None, options };
+                        let others = model.keys().any(|(other, _)| *other == filter);
+                        let is_new = model.insert((filter.clone(), listener), options.qos).is_none();
+                        let added = index.insert(Filter::parse(&filter).unwrap(), member, Counts::Yes);
+                        prop_assert_eq!((added.is_new, added.began.is_some()), (is_new, !others));
+                    }
+                    Step::Unsubscribe(listener, filter) => {
+                        let existed = model.remove(&(filter.clone(), listener)).is_some();
+                        let key = index.find(Filter::parse(&filter).unwrap());
+                        let key = key.filter(|&key| index.member(key, listener).is_some());
+                        prop_assert_eq!(key.is_some(), existed);
+                        let others = model.keys().any(|(other, _)| *other == filter);
+                        let ended = key.and_then(|key| index.remove(key, listener, Counts::Yes));
+                        prop_assert_eq!(ended.is_some(), existed && !others);
+                    }
+                    Step::Publish(topic) => {
+                        let topic = Topic::parse(&topic).unwrap();
+                        let mut expected: BTreeMap<ListenerId, QoS> = BTreeMap::new();
+                        for ((filter, listener), &qos) in &model {
+                            if Filter::parse(filter).unwrap().matches(topic) {
+                                let best = expected.entry(*listener).or_default();
+                                *best = qos.max(*best);
+                            }
+                        }
+                        let route = index.take_route(topic);
+                        let targets: Vec<_> = route.targets.iter().map(|target| (target.listener, target.qos)).collect();
+                        prop_assert_eq!(targets, expected.into_iter().collect::<Vec<_>>(), "{}", topic);
+                        index.put_route(route);
+                    }
+                }
+                prop_assert_eq!(index.len(), model.len());
+            }
+        }
+    }
+
+    #[test]
+    fn many_topics_take_bounded_memory() {
+        let mut index = Index::new(1, 64);
+        for number in 0..10_000 {
+            let topic = format!("t/{number}");
+            let route = index.take_route(Topic::parse(&topic).unwrap());
+            index.put_route(route);
+        }
+        assert!(index.routes.remembered() <= 64);
+    }
 }

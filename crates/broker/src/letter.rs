@@ -99,10 +99,7 @@ impl<'a> Letter<'a> {
     pub(crate) fn message(&mut self) -> &Message {
         let message = match self.message.take() {
             Some(message) => message,
-            None => {
-                let message = Message::from_publish(&self.publish(None), self.topic, self.now);
-                message
-            }
+            None => Message::from_publish(&self.publish(None), self.topic, self.now),
         };
         self.message.insert(message)
     }

@@ -9,6 +9,8 @@
 //! [`Broker::committed`] and poll again. What depends on a change waits for that; everything else goes out at once.
 #![no_std]
 extern crate alloc;
+#[cfg(test)]
+extern crate std;
 
 mod broker;
 mod clients;

@@ -201,3 +201,98 @@ impl Rare {
         self.shared_bytes - self.shared.front().map_or(0, |front| front.written)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mqtt::{MessageOptions, Topic};
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use std::vec;
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Append(u8, usize),
+        Share(u8, usize),
+        Hold,
+        Commit,
+        Write(usize),
+        WriteSlices(usize),
+        Reclaim,
+    }
+
+    fn steps() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            3 => (any::<u8>(), 1_usize..40_000).prop_map(|(byte, len)| Step::Append(byte, len)),
+            2 => (any::<u8>(), 1_usize..40_000).prop_map(|(byte, len)| Step::Share(byte, len)),
+            1 => Just(Step::Hold),
+            1 => Just(Step::Commit),
+            2 => (1_usize..90_000).prop_map(Step::Write),
+            2 => (1_usize..90_000).prop_map(Step::WriteSlices),
+            1 => Just(Step::Reclaim),
+        ]
+    }
+
+    proptest! {
+        /// What goes in comes out, in order, and nothing before its batch is committed.
+        #[test]
+        fn order_and_barriers(steps in vec(steps(), 1..60)) {
+            let mut outgoing = Outgoing::default();
+            // All that was ever appended, how much of it is written, and where what waits begins.
+            let (mut all, mut written, mut barriers) = (Vec::new(), 0, VecDeque::new());
+            let (mut batch, mut committed) = (0_u64, 0_u64);
+            for step in steps {
+                match step {
+                    Step::Append(byte, len) => {
+                        outgoing.buffer().extend(core::iter::repeat_n(byte, len));
+                        all.extend(core::iter::repeat_n(byte, len));
+                    }
+                    Step::Share(byte, len) => {
+                        let payload = vec![byte; len];
+                        let topic = Topic::parse("t").unwrap();
+                        outgoing.buffer().push(1);
+                        outgoing.share(Message::new(topic, &payload, MessageOptions::default()).unwrap());
+                        all.push(1);
+                        all.extend(payload);
+                    }
+                    Step::Hold => {
+                        batch += 1;
+                        prop_assert!(outgoing.hold(batch));
+                        prop_assert!(!outgoing.hold(batch));
+                        barriers.push_back((all.len(), batch));
+                    }
+                    Step::Commit => {
+                        committed = (committed + 1).min(batch);
+                        outgoing.release(committed);
+                        barriers.retain(|(_, held)| *held > committed);
+                    }
+                    Step::Write(len) => {
+                        let ready = outgoing.ready();
+                        let len = len.min(ready.len());
+                        prop_assert_eq!(&ready[..len], &all[written..written + len]);
+                        outgoing.advance(len);
+                        written += len;
+                    }
+                    Step::WriteSlices(len) => {
+                        let mut slices = [&[][..]; 5];
+                        let count = outgoing.ready_slices(&mut slices);
+                        let mut ready = slices[..count].concat();
+                        ready.truncate(len);
+                        prop_assert_eq!(&ready, &all[written..written + ready.len()]);
+                        outgoing.advance(ready.len());
+                        written += ready.len();
+                    }
+                    Step::Reclaim => {
+                        let reclaimed = outgoing.reclaim();
+                        prop_assert!(reclaimed.is_none() || written == all.len());
+                    }
+                }
+                let end = barriers.front().map_or(all.len(), |(at, _)| *at);
+                prop_assert!(written <= end);
+                prop_assert_eq!(outgoing.len(), all.len() - written);
+                prop_assert_eq!(outgoing.ready().is_empty(), written == end);
+                prop_assert_eq!(outgoing.is_held(), !barriers.is_empty());
+            }
+        }
+    }
+}

@@ -97,7 +97,7 @@ impl Broker {
         let incoming = Incoming { slot, listener, version: raw.version, packet_id: publish.packet_id };
         match (publish.topic, publish.properties.topic_alias) {
             (Some(topic), None) => {
-                self.publish_to(now, incoming, &mut Letter::from_publish(publish, topic, raw, now.wall))
+                self.publish_to(now, incoming, &mut Letter::from_publish(publish, topic, raw, now.wall));
             }
             (_, Some(alias)) => self.publish_by_alias(now, incoming, publish, alias.get()),
             (None, None) => self.fault(now, slot, ReasonCode::ProtocolError),

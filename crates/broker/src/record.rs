@@ -323,3 +323,124 @@ impl<'a> Bytes<'a> {
         if self.0.is_empty() { Ok(()) } else { Err(Damaged::Value) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mqtt::MessageOptions;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use std::format;
+    use std::string::String;
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    fn body(number: u64) -> BodyId {
+        BodyId(NonZeroU64::new(number).unwrap())
+    }
+
+    fn example() -> Message {
+        let options = MessageOptions { qos: QoS::AtLeastOnce, retain: true, properties: &[], expires: Some(Wall(9)) };
+        Message::new(Topic::parse("t/1").unwrap(), b"hello", options).unwrap()
+    }
+
+    /// Records as they were written by version 1: they must be understood for ever.
+    #[test]
+    fn fixtures() {
+        let session = SessionRecord {
+            expiry: Expiry::After(Duration::from_secs(60)),
+            presence: Presence::Away { since: Wall(0x0102) },
+            sent: Sequence(3),
+            user: Some("u".into()),
+            client_id: "c".into(),
+        };
+        let options = SubscribeOptions { qos: QoS::ExactlyOnce, no_local: true, ..SubscribeOptions::default() };
+        let subscription = SubscriptionRecord { options, id: NonZeroU32::new(5) };
+        let ids = [NonZeroU32::MIN].to_vec();
+        let owed = QueuedRecord::Owed { body: body(2), qos: QoS::AtLeastOnce, retain: true, ids };
+        let will = Will { message: example(), delay: Duration::from_secs(7), expiry_secs: Some(8) };
+        let id = PacketId::new(258).unwrap();
+        let filter = Filter::parse("$share/g/a/+").unwrap();
+        let message = "01050003000000000000000000000009742f3168656c6c6f";
+        let rows = [
+            (
+                session_key(1),
+                session.value(),
+                "530000000000000001",
+                "010000003c00000000000001020000000000000003010001 7563",
+                Record::Session(1, session),
+            ),
+            (
+                subscription_key(1, "a/+", Some("g")),
+                subscription.value(),
+                "460000000000000001 2473686172652f672f612f2b",
+                "010600000005",
+                Record::Subscription(1, filter, subscription),
+            ),
+            (
+                body_key(body(2)),
+                message_value(&example()),
+                "420000000000000002",
+                "01MESSAGE",
+                Record::Body(body(2), example()),
+            ),
+            (
+                queued_key(1, Sequence(3)),
+                owed.value(),
+                "510000000000000001 0000000000000003",
+                "0105000000000000000200000001",
+                Record::Queued(1, Sequence(3), owed),
+            ),
+            (
+                queued_key(1, Sequence(4)),
+                QueuedRecord::Released.value(),
+                "510000000000000001 0000000000000004",
+                "0180",
+                Record::Queued(1, Sequence(4), QueuedRecord::Released),
+            ),
+            (inbound_key(1, id), inbound_value(), "490000000000000001 0102", "01", Record::Inbound(1, id)),
+            (
+                retained_key(Topic::parse("t/1").unwrap()),
+                message_value(&example()),
+                "52742f31",
+                "01MESSAGE",
+                Record::Retained(example()),
+            ),
+            (
+                will_key(1),
+                will_value(&will),
+                "570000000000000001",
+                "0100000007 01 00000008MESSAGE",
+                Record::Will(1, Box::new(will)),
+            ),
+        ];
+        for (key, value, expected_key, expected_value, record) in rows {
+            assert_eq!(hex(&key), expected_key.replace(' ', ""));
+            assert_eq!(hex(&value), expected_value.replace(' ', "").replace("MESSAGE", message));
+            assert_eq!(Record::read(&key, &value), Ok(record));
+            for len in 0..value.len() {
+                // Cut short it is damaged, or means something else that can be understood.
+                let _ = Record::read(&key, &value[..len]);
+            }
+            let mut other = value.clone();
+            other[0] = 9;
+            assert_eq!(Record::read(&key, &other), Err(Damaged::Version(9)));
+        }
+        assert_eq!(Record::read(b"", b"\x01"), Err(Damaged::Key));
+        assert_eq!(Record::read(b"X", b"\x01"), Err(Damaged::Key));
+        assert_eq!(Record::read(b"S1", b"\x01"), Err(Damaged::Value));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_no_harm(kind in "[SFBQIRW]", key in vec(any::<u8>(), 0..20), value in vec(any::<u8>(), 0..60)) {
+            let mut whole = kind.into_bytes();
+            whole.extend(key);
+            let mut value = value;
+            value.insert(0, VERSION);
+            let _ = Record::read(&whole, &value);
+        }
+    }
+}

@@ -1,5 +1,5 @@
 //! Topics with their receivers, remembered from one message to the next.
-use crate::index::{ListenerId, Member, stays_here};
+use crate::index::{ListenerId, Member, is_system, stays_here};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::num::NonZeroU32;
@@ -144,7 +144,7 @@ impl Routes {
         route.ids.clear();
         route.shares.clear();
         route.stays_here = stays_here(topic.as_str());
-        route.is_system = topic.levels().next() == Some("$SYS");
+        route.is_system = is_system(topic);
         route
     }
 
@@ -167,6 +167,12 @@ impl Routes {
     /// The receivers of any topic may have changed.
     pub(crate) fn forget_all(&mut self) {
         self.generation += 1;
+    }
+
+    /// How many routes there are.
+    #[cfg(test)]
+    pub(crate) fn remembered(&self) -> usize {
+        self.places.iter().flatten().count()
     }
 
     fn place(&self, hash: u64) -> usize {

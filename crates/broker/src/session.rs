@@ -32,11 +32,17 @@ impl Broker {
         expiry: Expiry,
     ) -> (ListenerId, bool) {
         let mut found = self.clients.find(client_id, &self.listeners);
+        let mut forgets = false;
         if let Some(old) = found.filter(|_| connect.clean_start) {
+            forgets = self.listeners.get(old).is_some_and(|listener| listener.durable);
             self.remove_session(now, old);
             found = None;
         }
         self.journal.begin();
+        if forgets {
+            // CONNACK says that there is no older session: it must not come back with a restart.
+            self.journal.hold();
+        }
         let id = found.unwrap_or_else(|| self.new_session(client_id, connect));
         let window = connect.properties.receive_max.map_or(NonZeroU16::MAX, |max| max);
         let window = window.min(self.config.in_flight_max);
@@ -50,13 +56,21 @@ impl Broker {
         session.expiry = expiry;
         session.presence = Presence::Connected;
         session.user = connect.user_name.map(Box::from);
-        session.will = connect.will.as_ref().map(Will::new).map(Box::new);
+        let will = connect.will.as_ref().map(Will::new).map(Box::new);
+        let will_changes = session.will.is_some() || will.is_some();
+        session.will = will;
         session.queue.resume(window);
         session.inbound.resume(receive_max);
         match (was_durable, durable) {
             (_, true) => self.store_session(id),
-            (true, false) => self.unstore_session(id),
+            (true, false) => {
+                self.unstore_session(id);
+                self.journal.hold();
+            }
             (false, false) => {}
+        }
+        if durable && will_changes {
+            self.store_will(id);
         }
         (id, found.is_some())
     }
@@ -93,10 +107,13 @@ impl Broker {
         id
     }
 
-    /// Session and will, as they are now.
     fn store_session(&mut self, id: ListenerId) {
         let Some(session) = self.listeners.session(id) else { return };
         self.journal.store(record::session_key(session.number), Some(session.record().value()));
+    }
+
+    fn store_will(&mut self, id: ListenerId) {
+        let Some(session) = self.listeners.session(id) else { return };
         let will = session.will.as_ref().map(|will| record::will_value(will));
         self.journal.store(record::will_key(session.number), will);
     }

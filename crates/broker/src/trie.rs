@@ -203,3 +203,49 @@ fn split(topic: &[u8]) -> (&[u8], Option<&[u8]>) {
         None => (topic, None),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mqtt::{Filter, Topic};
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use std::string::String;
+
+    fn filters() -> impl Strategy<Value = String> {
+        ("[ab$+]?(/[ab+]?){0,4}(/#)?").prop_filter("a filter", |text| Filter::parse(text).is_ok())
+    }
+
+    proptest! {
+        #[test]
+        fn matches_as_filters_do(
+            filters in vec(filters(), 1..40),
+            removed in vec(any::<bool>(), 40),
+            topics in vec("[ab$]?(/[ab]?){0,5}", 1..20),
+        ) {
+            let mut trie = Trie::new(FixedState::with_seed(1));
+            let mut filters = filters;
+            filters.sort();
+            filters.dedup();
+            (0..).zip(&filters).for_each(|(leaf, filter)| trie.insert(filter, leaf));
+            for (filter, _) in filters.iter().zip(&removed).filter(|(_, removed)| **removed) {
+                trie.remove(filter);
+            }
+            for topic in topics.iter().filter_map(|topic| Topic::parse(topic).ok()) {
+                let mut found = Vec::new();
+                trie.matches(topic.as_str(), &mut |leaf| found.push(leaf));
+                found.sort_unstable();
+                let wanted = |filter: &str| Filter::parse(filter).is_ok_and(|filter| filter.matches(topic));
+                let expected: Vec<u32> = (0..)
+                    .zip(filters.iter().zip(&removed))
+                    .filter(|(_, (filter, removed))| !**removed && wanted(filter))
+                    .map(|(leaf, _)| leaf)
+                    .collect();
+                prop_assert_eq!(found, expected, "{}", topic);
+            }
+            filters.iter().for_each(|filter| trie.remove(filter));
+            prop_assert!(trie.is_empty());
+            prop_assert_eq!((trie.nodes.len() - trie.free.len(), trie.children.len()), (1, 0));
+        }
+    }
+}

@@ -288,9 +288,9 @@ fn full_queues_refuse() {
         &format!("{fill} · b: CONNECT · b: PUB t '3' q1 #3 · b: PUB u 'x' q1 #4 · w: CONNECT clean=0 | w: PUBACK #1"),
         "w< PUB t '2' q2 #2 · b< PUBACK #3 · b< PUBACK #4",
     );
-    refuse(&format!("{fill} · b: CONNECT · b: PUB t '3' q1 #3 | w: CONNECT"), "-t · w< CONNACK · b< PUBACK #3");
+    refuse(&format!("{fill} · b: CONNECT · b: PUB t '3' q1 #3 | w: CONNECT"), "-t · b< PUBACK #3 · w< CONNACK");
     let heard = play(full(WhenFull::Refuse), &format!("{fill} · b: CONNECT | b: PUB t 'x'*300000 q1 #3 · w: CONNECT"));
-    assert_eq!(heard, "b< PAUSE · -t · b< RESUME · w< CONNACK · b< PUBACK #3");
+    assert_eq!(heard, "b< PAUSE · -t · b< RESUME · b< PUBACK #3 · w< CONNACK");
 }
 
 #[test]
