@@ -64,6 +64,12 @@ pub enum Input<'a> {
         /// Who.
         peer: SiteId,
     },
+    /// A queue behind this site has no room for what peers send, or has room again. What comes is still accepted, but
+    /// not acknowledged meanwhile: at most a window per peer, then the peers wait.
+    Crowded {
+        /// No room, or room again.
+        crowded: bool,
+    },
     /// The time of [`crate::Mesh::poll_timeout`] has come.
     Timeout,
 }

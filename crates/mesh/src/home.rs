@@ -113,6 +113,8 @@ pub(crate) struct Home {
     /// Last time that any peer was there.
     pub(crate) contact: Wall,
     pub(crate) adopting: Option<Adopting>,
+    /// A queue behind this site has no room for what peers send.
+    pub(crate) crowded: bool,
     next_sequence: u64,
     pub(crate) bodies: Bodies,
     pub(crate) replica: Replica,
@@ -276,23 +278,25 @@ impl Home {
     /// what the furthest of them takes.
     fn clock_limit(&self, now: Wall) -> Wall {
         match self.clocks.values().max() {
-            Some(&ahead) => Wall(now.0.saturating_add_signed(ahead)) + self.config.clock_skew_max,
+            // Half of it: clocks drift, and frames take time.
+            Some(&ahead) => Wall(now.0.saturating_add_signed(ahead)) + self.config.clock_skew_max / 2,
             None => Wall::FAR,
         }
     }
 
     /// Versions that this site made while its clock was ahead get the present: nobody would take them for long.
     pub(crate) fn clamp_own(&mut self, now: Wall) {
-        let limit = Stamp::at(now.min(self.clock_limit(now)) + self.config.clock_skew_max);
+        let present = now.min(self.clock_limit(now));
+        let limit = Stamp::at(present + self.config.clock_skew_max / 2);
         if self.clock.last() <= limit {
             return;
         }
-        self.clock.set_back(Stamp::at(now.min(self.clock_limit(now))));
+        self.clock.set_back(Stamp::at(present));
         let own = |entry: &Entry| entry.version.stamp > limit && entry.version.origin == self.site;
         let ahead: Vec<Key> = self.replica.iter().filter(|(_, entry)| own(entry)).map(|(&key, _)| key).collect();
         for key in &ahead {
             if let Some(mut entry) = self.replica.remove(key) {
-                entry.version.stamp = self.clock.next(now);
+                entry.version.stamp = self.clock.next(present);
                 self.replica.put(*key, entry);
             }
         }

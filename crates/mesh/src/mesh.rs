@@ -173,6 +173,11 @@ impl Mesh {
                 }
             }
             Input::Forget { peer } => self.forget(peer),
+            Input::Crowded { crowded } => {
+                home.crowded = crowded;
+                let present = self.peers.values_mut().filter_map(Peer::session_mut);
+                present.for_each(|session| session.receipts.withhold(crowded));
+            }
             Input::Timeout => self.timeout(now),
         }
     }

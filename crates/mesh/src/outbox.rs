@@ -158,12 +158,12 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    fn add(&mut self, bytes: u32) {
+    pub(crate) fn add(&mut self, bytes: u32) {
         self.messages += 1;
         self.bytes += bytes as usize;
     }
 
-    fn take(&mut self, bytes: u32) {
+    pub(crate) fn take(&mut self, bytes: u32) {
         self.messages = self.messages.saturating_sub(1);
         self.bytes = self.bytes.saturating_sub(bytes as usize);
     }
@@ -185,8 +185,10 @@ pub(crate) struct Outbox {
     cursor: u64,
     /// Slots before the cursor that may be sent after all: they waited for a large message of their topic.
     released: VecDeque<u64>,
-    /// Topics with a large message on a stream of its own: later messages wait here.
+    /// Topics with a large message on, or before, a stream of its own: later messages wait here.
     detours: BTreeMap<TopicBuf, Detour>,
+    /// Large slots for which there was no room yet.
+    parked: VecDeque<u64>,
     owed: Load,
     fleeting: Load,
     states: Load,
@@ -251,17 +253,31 @@ impl Outbox {
             return false;
         }
         match self.detours.get_mut(&topic.to_buf()) {
-            Some(detour) => {
+            Some(detour) if detour.index != index => {
                 detour.waiting.push_back(index);
                 true
             }
-            None => false,
+            Some(_) | None => false,
         }
     }
 
-    /// The message at `index` travels on a stream of its own.
+    /// A large message or value has no room on its lane: the others need not wait for it.
+    pub(crate) fn park(&mut self, index: u64) {
+        self.parked.push_back(index);
+    }
+
+    /// The oldest that waits for room.
+    pub(crate) fn parked(&self) -> Option<u64> {
+        self.parked.front().copied()
+    }
+
+    pub(crate) fn unpark(&mut self) {
+        self.parked.pop_front();
+    }
+
+    /// The message at `index` travels, now or once there is room, on a stream of its own.
     pub(crate) fn begin_detour(&mut self, topic: Topic<'_>, index: u64) {
-        self.detours.insert(topic.to_buf(), Detour { index, waiting: VecDeque::new() });
+        self.detours.entry(topic.to_buf()).or_insert(Detour { index, waiting: VecDeque::new() });
     }
 
     /// The message at `index` has arrived: if it was on a detour, what waited for it goes on, before all that was
@@ -325,6 +341,7 @@ impl Outbox {
     pub(crate) fn rewind(&mut self, bodies: &mut Bodies) -> u64 {
         self.released.clear();
         self.detours.clear();
+        self.parked.clear();
         let mut dropped = 0;
         for index in self.first..self.first + self.ring.len() as u64 {
             match self.slot(index).map(|slot| &slot.cargo) {

@@ -88,7 +88,9 @@ impl Peer {
         let tag = home.dice.u32();
         let (generation, accepted) = (home.commits.frontier(), self.accepted_for_hello());
         let greeting = Greeting::After { generation, accepted };
-        self.presence = Presence::Up(Box::new(Session::new(tag, now.instant, greeting)));
+        let mut session = Session::new(tag, now.instant, greeting);
+        session.receipts.withhold(home.crowded);
+        self.presence = Presence::Up(Box::new(session));
     }
 
     pub(crate) fn link_down(&mut self, home: &mut Home, now: Now) {
@@ -329,7 +331,7 @@ impl Peer {
                 true
             }
             QoS::AtLeastOnce | QoS::ExactlyOnce => {
-                let fresh = self.ledger.accept(id, record.previous, home.config.window.messages)?;
+                let fresh = self.ledger.accept(id, record.previous)?;
                 if fresh {
                     home.commits.touch();
                 }

@@ -1,6 +1,6 @@
 //! What leaves towards a peer: from its outbox and its session into frames.
 use crate::config::may_travel;
-use crate::door::Output;
+use crate::door::{Lane, Output};
 use crate::event::Event;
 use crate::frame::{Floor, Hello, MAJOR, MINOR, MessageRecord, Record};
 use crate::home::{Fresh, Home};
@@ -15,8 +15,6 @@ use mqtt::{Filter, FilterBuf, Instant, Now, QoS, Topic};
 
 /// Full at the limit, free again below this share of it.
 const ROOM_AGAIN: (usize, usize) = (3, 4);
-/// Ledger ranges that HELLO names at most; what is left out is sent again and recognised.
-const HELLO_RANGES_MAX: usize = 32_768;
 /// Retained values outside of messages that may be under way to one peer; the next comparison finds the rest.
 const STATES_MAX: usize = 4096;
 const STATES_BYTES_MAX: usize = 8 << 20;
@@ -168,13 +166,7 @@ impl Peer {
     }
 
     pub(crate) fn accepted_for_hello(&self) -> Vec<(u64, Ranges)> {
-        let mut ranges_left = HELLO_RANGES_MAX;
-        let fits = |(_, ranges): &(u64, &Ranges)| {
-            let fits = ranges.gaps() < ranges_left;
-            ranges_left = ranges_left.saturating_sub(ranges.gaps() + 1);
-            fits
-        };
-        self.ledger.epochs().take_while(fits).map(|(epoch, ranges)| (epoch, ranges.clone())).collect()
+        self.ledger.epochs().map(|(epoch, ranges)| (epoch, ranges.clone())).collect()
     }
 
     /// When nothing of an epoch is owed any more, the peer can forget it.
@@ -193,96 +185,127 @@ impl Peer {
         if self.theirs().is_none() {
             return;
         }
+        while let Some(index) = self.outbox.parked() {
+            match self.load_slot(home, now, bundler, index) {
+                Loaded::Gone => self.outbox.unpark(),
+                Loaded::Waits => break,
+            }
+        }
         while let Some(index) = self.outbox.next(home.commits.committed()) {
-            let more = match self.outbox.slot(index).map(|slot| (&slot.cargo, slot.bytes)) {
-                Some((&(Cargo::Owed(key, _) | Cargo::Fleeting(key)), bytes)) => {
-                    self.load_message(home, now, bundler, (index, key, bytes))
-                }
-                Some((Cargo::State(_), bytes)) => self.load_state(home, now, bundler, (index, bytes)),
-                Some((Cargo::Done(_), _)) | None => {
-                    self.outbox.advance(index);
-                    true
-                }
-            };
-            if !more {
-                break;
+            match self.load_slot(home, now, bundler, index) {
+                Loaded::Gone => self.outbox.advance(index),
+                Loaded::Waits if self.set_aside(home, index) => self.outbox.advance(index),
+                Loaded::Waits => break,
             }
         }
     }
 
-    /// Whether to go on.
+    /// What has no room on a lane of its own need not stop what travels on the main lane.
+    fn set_aside(&mut self, home: &Home, index: u64) -> bool {
+        let (large, message) = match self.outbox.slot(index).map(|slot| (&slot.cargo, slot.bytes)) {
+            Some((Cargo::Owed(key, _) | Cargo::Fleeting(key), _)) => {
+                let message = home.bodies.body(*key).map(|body| &body.message);
+                (message.is_some_and(|message| lane_of(message.size()) == Lane::Own), message)
+            }
+            Some((Cargo::State(_), bytes)) => (lane_of(bytes as usize) == Lane::Own, None),
+            Some((Cargo::Done(_), _)) | None => (false, None),
+        };
+        if let (true, Some(message)) = (large, message) {
+            self.outbox.begin_detour(message.topic(), index);
+        }
+        if large {
+            self.outbox.park(index);
+        }
+        large
+    }
+
+    fn load_slot(&mut self, home: &mut Home, now: Now, bundler: &mut Bundler, index: u64) -> Loaded {
+        match self.outbox.slot(index).map(|slot| (&slot.cargo, slot.bytes)) {
+            Some((&(Cargo::Owed(key, _) | Cargo::Fleeting(key)), _)) => {
+                self.load_message(home, now, bundler, (index, key))
+            }
+            Some((Cargo::State(_), bytes)) => self.load_state(home, now, bundler, (index, bytes)),
+            Some((Cargo::Done(_), _)) | None => Loaded::Gone,
+        }
+    }
+
     fn load_message(
         &mut self,
         home: &mut Home,
         now: Now,
         bundler: &mut Bundler,
-        (index, key, bytes): (u64, BodyKey, u32),
-    ) -> bool {
+        (index, key): (u64, BodyKey),
+    ) -> Loaded {
         let Presence::Up(session) = &mut self.presence else {
-            return false;
+            return Loaded::Waits;
         };
         let (Some(theirs), Some(body)) = (&session.theirs, home.bodies.body(key)) else {
             debug_assert!(false, "a slot holds its body");
-            return false;
+            return Loaded::Waits;
         };
-        let topic = body.message.topic();
-        let too_large = u64::from(bytes) > theirs.message_bytes_max;
-        if too_large || body.message.is_expired(now.wall) {
-            let topic = topic.to_buf();
-            self.outbox.advance(index);
-            self.outbox.settle(index, &mut home.bodies);
-            home.commits.touch();
-            if too_large {
-                home.stats.too_large += 1;
-                home.tell(Event::TooLarge { topic, bytes: bytes as usize });
-            } else {
-                home.stats.expired += 1;
-            }
-            self.check_room(home);
-            return true;
+        let (topic, size) = (body.message.topic(), body.message.size());
+        if size as u64 > theirs.message_bytes_max || body.message.is_expired(now.wall) {
+            self.give_up(home, now, index, key);
+            return Loaded::Gone;
         }
         if self.outbox.wait_for_detour(topic, index) {
-            self.outbox.advance(index);
-            return true;
+            return Loaded::Gone;
         }
-        if !session.flight.has_room(bytes, theirs.window) {
-            return false;
+        let (lane, bytes) = (lane_of(size), u32::try_from(size).unwrap_or(u32::MAX));
+        if !session.flight.has_room(lane, bytes, theirs.window) {
+            return Loaded::Waits;
         }
-        let lane = session.flight.depart(index, bytes);
-        let record = message_record(body, lane, home.epoch, self.outbox.previous(index, body.id), now);
-        if body.message.size() > FRAME_BYTES {
-            bundler.own(body.message.size(), |out| record.encode(out));
-            self.outbox.begin_detour(topic, index);
-        } else {
-            record.encode(bundler.main());
+        let number = session.flight.depart(lane, index, bytes);
+        let record = message_record(body, number, home.epoch, self.outbox.previous(index, body.id), now);
+        match lane {
+            Lane::Main => record.encode(bundler.main()),
+            Lane::Own => {
+                bundler.own(size, |out| record.encode(out));
+                self.outbox.begin_detour(topic, index);
+            }
         }
-        self.outbox.advance(index);
         home.stats.messages_out += 1;
-        true
+        Loaded::Gone
     }
 
-    /// Whether to go on.
-    fn load_state(&mut self, home: &mut Home, now: Now, bundler: &mut Bundler, (index, bytes): (u64, u32)) -> bool {
+    /// The message expired, or is more than the peer takes: it is owed no more, and counted.
+    fn give_up(&mut self, home: &mut Home, now: Now, index: u64, key: BodyKey) {
+        let Some(body) = home.bodies.body(key) else {
+            return;
+        };
+        let topic = body.message.topic().to_buf();
+        if body.message.is_expired(now.wall) {
+            home.stats.expired += 1;
+        } else {
+            let bytes = body.message.size();
+            home.stats.too_large += 1;
+            home.tell(Event::TooLarge { topic: topic.clone(), bytes });
+        }
+        self.outbox.end_detour(topic.borrow(), index);
+        self.outbox.settle(index, &mut home.bodies);
+        home.commits.touch();
+        self.check_room(home);
+    }
+
+    fn load_state(&mut self, home: &mut Home, now: Now, bundler: &mut Bundler, (index, bytes): (u64, u32)) -> Loaded {
         let Presence::Up(session) = &mut self.presence else {
-            return false;
+            return Loaded::Waits;
         };
         let (Some(theirs), Some(Slot { cargo: Cargo::State(cargo), .. })) = (&session.theirs, self.outbox.slot(index))
         else {
-            return false;
+            return Loaded::Waits;
         };
-        if !session.flight.has_room(bytes, theirs.window) {
-            return false;
+        let lane = lane_of(bytes as usize);
+        if !session.flight.has_room(lane, bytes, theirs.window) {
+            return Loaded::Waits;
         }
-        let lane = session.flight.depart(index, bytes);
-        let record = cargo.record(lane, now.wall);
-        if record.payload.len() > FRAME_BYTES {
-            bundler.own(record.payload.len(), |out| record.encode(out));
-        } else {
-            record.encode(bundler.main());
+        let record = cargo.record(session.flight.depart(lane, index, bytes), now.wall);
+        match lane {
+            Lane::Main => record.encode(bundler.main()),
+            Lane::Own => bundler.own(bytes as usize, |out| record.encode(out)),
         }
-        self.outbox.advance(index);
         home.stats.states_out += 1;
-        true
+        Loaded::Gone
     }
 
     /// What the peer has acknowledged of bodies that others are still owed.
@@ -330,6 +353,19 @@ impl Peer {
     pub(crate) fn timeout(&self) -> Instant {
         self.session().map_or(Instant::FAR, crate::session::Session::timeout)
     }
+}
+
+/// Whether a slot needs no further look.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Loaded {
+    /// Sent, given up, or waiting where its topic waits.
+    Gone,
+    /// There is no room for it.
+    Waits,
+}
+
+fn lane_of(bytes: usize) -> Lane {
+    if bytes > FRAME_BYTES { Lane::Own } else { Lane::Main }
 }
 
 fn borrow_all(filters: &[FilterBuf]) -> Vec<Filter<'_>> {

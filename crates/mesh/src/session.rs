@@ -3,6 +3,7 @@ use crate::config::{Window, admits};
 use crate::door::{Lane, Output};
 use crate::event::Fault;
 use crate::frame::{self, Record};
+use crate::outbox::Load;
 use crate::ranges::Ranges;
 use crate::site::SiteId;
 use crate::sync::Sync;
@@ -169,25 +170,49 @@ impl Session {
 /// Messages under way to the peer: its window.
 #[derive(Debug, Default)]
 pub(crate) struct Flight {
-    /// Outbox index and size by lane sequence; `None` is acknowledged.
-    sent: VecDeque<Option<(u64, u32)>>,
+    /// By lane sequence; `None` is acknowledged.
+    sent: VecDeque<Option<Departed>>,
     /// Lane sequences before the oldest of them.
     settled: u64,
-    count: usize,
-    bytes: u64,
+    main: Load,
+    own: Load,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Departed {
+    index: u64,
+    bytes: u32,
+    lane: Lane,
 }
 
 impl Flight {
-    /// Never further ahead of the oldest than the window; one message may always go, or a large one never would.
-    pub(crate) fn has_room(&self, bytes: u32, window: Window) -> bool {
-        self.count == 0 || ((self.sent.len() as u64) < window.messages && self.bytes + u64::from(bytes) <= window.bytes)
+    /// Never further ahead of the oldest than the window. Bytes are counted by lane, so that large messages do not
+    /// take the room of the others, and one message of each lane may always go, or a larger one never would.
+    pub(crate) fn has_room(&self, lane: Lane, bytes: u32, window: Window) -> bool {
+        let load = self.load(lane);
+        let ahead = self.sent.len() as u64;
+        (ahead < window.messages || ahead == 0)
+            && (load.messages == 0 || load.bytes as u64 + u64::from(bytes) <= window.bytes)
+    }
+
+    fn load(&self, lane: Lane) -> Load {
+        match lane {
+            Lane::Main => self.main,
+            Lane::Own => self.own,
+        }
+    }
+
+    fn load_mut(&mut self, lane: Lane) -> &mut Load {
+        match lane {
+            Lane::Main => &mut self.main,
+            Lane::Own => &mut self.own,
+        }
     }
 
     /// The lane sequence of a message that leaves now.
-    pub(crate) fn depart(&mut self, index: u64, bytes: u32) -> u64 {
-        self.sent.push_back(Some((index, bytes)));
-        self.count += 1;
-        self.bytes += u64::from(bytes);
+    pub(crate) fn depart(&mut self, lane: Lane, index: u64, bytes: u32) -> u64 {
+        self.sent.push_back(Some(Departed { index, bytes, lane }));
+        self.load_mut(lane).add(bytes);
         self.settled + self.sent.len() as u64
     }
 
@@ -202,9 +227,8 @@ impl Flight {
         for (first, last) in core::iter::once((self.settled + 1, lanes.mark())).chain(lanes.above()) {
             for lane in first.max(self.settled + 1)..=last {
                 let at = (lane - self.settled - 1) as usize;
-                if let Some((index, bytes)) = self.sent.get_mut(at).and_then(Option::take) {
-                    self.count -= 1;
-                    self.bytes -= u64::from(bytes);
+                if let Some(Departed { index, bytes, lane }) = self.sent.get_mut(at).and_then(Option::take) {
+                    self.load_mut(lane).take(bytes);
                     settled.push(index);
                 }
             }
@@ -217,7 +241,7 @@ impl Flight {
     }
 
     pub(crate) fn count(&self) -> usize {
-        self.count
+        self.main.messages + self.own.messages
     }
 }
 
@@ -230,6 +254,8 @@ pub(crate) struct Receipts {
     ready: Ranges,
     /// Ready and not yet said.
     unsaid: Unsaid,
+    /// Nothing is said for now: a queue behind this site is full, and the peers' windows are to close.
+    withheld: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -292,8 +318,15 @@ impl Receipts {
         }
     }
 
+    /// See [`crate::Input::Crowded`].
+    pub(crate) fn withhold(&mut self, withheld: bool) {
+        self.withheld = withheld;
+        self.hurry();
+    }
+
     fn due(&self) -> Instant {
         match self.unsaid {
+            _ if self.withheld => Instant::FAR,
             Unsaid::Soon { at, .. } => at,
             Unsaid::Nothing | Unsaid::Now => Instant::FAR,
         }
@@ -302,6 +335,7 @@ impl Receipts {
     /// What to acknowledge now; `along` if a frame leaves anyway.
     pub(crate) fn take_ready(&mut self, now: Instant, along: bool) -> Option<&Ranges> {
         let say = match self.unsaid {
+            _ if self.withheld => false,
             Unsaid::Nothing => false,
             Unsaid::Soon { at, .. } => along || at <= now,
             Unsaid::Now => true,

@@ -20,10 +20,10 @@ fn act(world: &mut World) {
     match world.dice.below(100) {
         0..30 => {
             let topic = TOPICS[world.dice.below(TOPICS.len())];
-            let qos = QoS::from_bits(world.dice.below(3) as u8).unwrap();
+            let qos = [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce][world.dice.below(3)];
             let retain = topic == "a" || topic == "c/d/e";
             let clear = retain && world.dice.chance(25);
-            let bytes = if world.dice.chance(6) { 70_000 } else { 0 };
+            let bytes = if world.dice.chance(8) { 70_000 + world.dice.below(100_000) } else { 0 };
             if world.sites[site].mesh.is_some() {
                 world.publish(site, topic, Publish { qos, retain, clear, bytes, ..QOS0 });
             }
@@ -156,7 +156,7 @@ fn run(seed: u64, plant: Plant) -> Vec<String> {
 const IDLE_BYTES_MAX: u64 = 2000;
 
 fn seeds() -> std::ops::Range<u64> {
-    let count = std::env::var("MESH_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(150);
+    let count = std::env::var("MESH_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(100);
     let first = std::env::var("MESH_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(0);
     first..first + count
 }

@@ -2,7 +2,7 @@
 //! Everything follows from one seed.
 #![allow(dead_code, unreachable_pub, reason = "each test uses its part of the world")]
 #![allow(clippy::unwrap_used, reason = "a world that contradicts itself ends the test")]
-use midge_mesh::{Change, Config, Event, Fault, Input, Lane, Mesh, Output, SiteId};
+use midge_mesh::{Change, Config, Event, Fault, Input, Lane, Mesh, Output, Rights, SiteId};
 use mqtt::message::MessageOptions;
 use mqtt::{Filter, Instant, Message, Now, QoS, Topic, Wall};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -138,6 +138,8 @@ pub struct World {
     pub published: Vec<Published>,
     pub old_frames: Vec<(usize, usize, Vec<u8>)>,
     pub config: Config,
+    /// What single sites allow, from their next start on.
+    pub rights: BTreeMap<usize, Rights>,
     next_text: u64,
 }
 
@@ -159,6 +161,7 @@ impl World {
             published: Vec::new(),
             old_frames: Vec::new(),
             config,
+            rights: BTreeMap::new(),
             next_text: 0,
         };
         for index in 0..sites {
@@ -214,8 +217,10 @@ impl World {
     pub fn start(&mut self, index: usize) {
         let now = self.now(index);
         let seed = self.dice.seed();
+        let rights = self.rights.get(&index).cloned().unwrap_or_default();
+        let config = Config { rights, ..self.config.clone() };
         let site = &mut self.sites[index];
-        let mut mesh = Mesh::new(self.config.clone(), site.id, &format!("site{index}"), seed);
+        let mut mesh = Mesh::new(config, site.id, &format!("site{index}"), seed);
         for (key, value) in &site.disk {
             mesh.restore(key, value).ok();
         }
@@ -226,6 +231,14 @@ impl World {
         site.mesh = Some(mesh);
         self.drain(index);
         self.seal(index);
+    }
+
+    /// Stopped and started in peace.
+    pub fn restart(&mut self, index: usize) {
+        self.seal(index);
+        while self.commit(index) {}
+        self.crash(index);
+        self.start(index);
     }
 
     /// Power fails: some of the batches under way were stored, the others were not.
@@ -243,6 +256,7 @@ impl World {
         site.batches.clear();
         site.acknowledges.clear();
         site.broker = site.stored.clone();
+        site.obstructed.clear();
         site.crashes += 1;
         for other in 0..self.sites.len() {
             if other != index {
