@@ -209,6 +209,28 @@ fn publish_is_read_and_written() {
     check(V311, wire, Packet::Publish(hello));
 }
 
+/// Every ASCII character at every place of topics of many lengths: PUBLISH agrees with the rules of topic names.
+#[test]
+fn topic_names_are_checked_wherever_they_are_wrong() {
+    for len in 1..=33 {
+        for place in 0..len {
+            for byte in 0..0x80 {
+                let mut text = vec![b'*'; len];
+                text[place] = byte;
+                let mut wire = vec![0x30, u8::try_from(len + 2).unwrap(), 0, u8::try_from(len).unwrap()];
+                wire.extend_from_slice(&text);
+                let read = codec::decode(&wire, V311, u32::MAX);
+                match Topic::parse(std::str::from_utf8(&text).unwrap()) {
+                    Ok(topic) => assert!(matches!(read, Ok(Progress::Packet { packet: Packet::Publish(publish), .. })
+                        if publish.topic == Some(topic))),
+                    Err(mqtt::TopicError::Nul) => assert_eq!(read, Err(DecodeError::Text)),
+                    Err(error) => assert_eq!(read, Err(DecodeError::TopicName(error))),
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn publish_with_properties() {
     let mut user = UserPropertyList::new();
