@@ -42,6 +42,8 @@ pub struct Broker {
     pub(crate) waiting: BTreeSet<u32>,
     /// A queue that was full is no longer.
     pub(crate) room: bool,
+    /// Sessions whose queues are over their limit with what peers sent.
+    pub(crate) crowded: BTreeSet<ListenerId>,
     pub(crate) staged: Option<Box<Staged>>,
 }
 
@@ -82,6 +84,7 @@ impl Broker {
             next_session: 1,
             waiting: BTreeSet::new(),
             room: false,
+            crowded: BTreeSet::new(),
             staged: None,
         }
     }
@@ -145,6 +148,13 @@ impl Broker {
         let batch = self.journal.committed(batch);
         let outputs = &mut self.outputs;
         self.connections.release(batch, |closable| outputs.push_back(Output::Close(closable)));
+    }
+
+    /// Whether peers should wait: a session's queue is over its limit with what they sent. Ask once a batch.
+    pub fn is_crowded(&mut self) -> bool {
+        let (listeners, config) = (&self.listeners, &self.config);
+        self.crowded.retain(|id| listeners.session(*id).is_some_and(|session| !session.queue.has_eased(config)));
+        !self.crowded.is_empty()
     }
 
     /// A record from the store, in any order, before [`Broker::restored`].

@@ -379,7 +379,8 @@ impl Broker {
                 }
             }
             (Kind::Session(_), QoS::AtLeastOnce | QoS::ExactlyOnce) => {
-                self.owe(wish.listener, letter, Owed { qos, retain, ids: wish.ids }, frames);
+                let owed = Owed { qos, retain, ids: wish.ids, by: speaker.role };
+                self.owe(wish.listener, letter, owed, frames);
             }
         }
         true
@@ -430,7 +431,11 @@ impl Broker {
             }
             frame = Some(made);
         } else if session.queue.is_over(config) {
-            return self.drop_for(id, Drop::QueueFull);
+            // Another site has acknowledged it: it is taken, and the sites are asked to wait.
+            if owed.by != Role::Peer || config.when_full == WhenFull::Drop {
+                return self.drop_for(id, Drop::QueueFull);
+            }
+            self.crowded.insert(id);
         }
         let sequence = session.queue.next_sequence();
         let mut entry = Entry {
@@ -516,4 +521,5 @@ pub(crate) struct Owed<'a> {
     pub(crate) qos: QoS,
     pub(crate) retain: bool,
     pub(crate) ids: &'a [NonZeroU32],
+    pub(crate) by: Role,
 }

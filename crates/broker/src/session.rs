@@ -403,7 +403,7 @@ impl Broker {
             if qos == QoS::AtMostOnce {
                 self.send_at_most_once(slot, id, &mut letter, true, ids, &mut frames);
             } else {
-                self.owe(id, &mut letter, Owed { qos, retain: true, ids }, &mut frames);
+                self.owe(id, &mut letter, Owed { qos, retain: true, ids, by: Role::Client }, &mut frames);
             }
             self.frames = Some(frames);
         }

@@ -58,7 +58,7 @@ fn restart() {
     let away = "a: CONNECT clean=0 · a: SUB t q2 · a: CLOSE · b: CONNECT · b: PUB t '1' q1 · b: PUB t '2' q2 · RESTART";
     check(&format!("{away} · a: CONNECT clean=0"), "a< CONNACK present · a< PUB t '1' q1 #1 · a< PUB t '2' q2 #2");
     // Subscriptions too, and the interest in them.
-    check(&format!("{away}"), "+t");
+    check(away, "+t");
     check(
         &format!("{away} · b: CONNECT · b: PUB t '3' q1 · a: CONNECT clean=0 | a: PUBACK #1 · a: PUBREC #2"),
         "a< PUBREL #2",
