@@ -432,7 +432,7 @@ impl Broker {
             frame = Some(made);
         } else if session.queue.is_over(config) {
             // Another site has acknowledged it: it is taken, and the sites are asked to wait.
-            if owed.by != Role::Peer || config.when_full == WhenFull::Drop {
+            if owed.by != Role::Peer || config.when_full == crate::config::WhenFull::Drop {
                 return self.drop_for(id, Drop::QueueFull);
             }
             self.crowded.insert(id);

@@ -149,6 +149,7 @@ impl Home {
             began: Wall::default(),
             contact: Wall::default(),
             adopting: None,
+            crowded: false,
             next_sequence: 1,
             bodies: Bodies::default(),
             replica: Replica::default(),

@@ -44,6 +44,8 @@ pub struct Node {
     outputs: VecDeque<Output>,
     /// Deliveries of one publish to several peers, gathered so that they share one id and one stored body.
     gathered: Option<(Message, Vec<SiteId>)>,
+    /// What the mesh was last told about the room for its messages.
+    crowded: bool,
     sealed: u64,
     committed: u64,
 }
@@ -65,6 +67,7 @@ impl Node {
             peers: Peers::new(),
             outputs: VecDeque::new(),
             gathered: None,
+            crowded: false,
             sealed: 0,
             committed: 0,
         }
@@ -147,6 +150,10 @@ impl Node {
     /// Closes the batch. Its changes, together with those of the host itself, are to be committed as one, in the
     /// order of the batches, then [`Node::committed`] told. `None`: there is nothing to wait for.
     pub fn seal(&mut self, now: Now, hosts: Vec<Change>) -> Option<(u64, Vec<Change>)> {
+        let crowded = self.mesh.is_some() && self.broker.is_crowded();
+        if core::mem::replace(&mut self.crowded, crowded) != crowded {
+            self.tell_mesh(now, mesh::Input::Crowded { crowded });
+        }
         self.sealed += 1;
         let batch = self.sealed;
         let mut changes = hosts;

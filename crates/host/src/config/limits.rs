@@ -142,7 +142,7 @@ limits! {
     /// Messages of QoS 1 and 2 on their way to one client and not yet acknowledged.
     inflight_max: u16, Count, 20, 1, 65_535;
     /// Messages of QoS 1 and 2 that wait for one session.
-    queue_messages_max: usize, Count, 1_000, 1, 100_000_000;
+    queue_messages_max: usize, Count, 200_000, 1, 100_000_000;
     /// Bytes of these messages.
     queue_bytes_max: usize, Bytes, 64 * MIB, 64 * KIB, 1024 * GIB;
     /// Bytes written for one connection and not yet taken by it; beyond that its QoS 0 messages are dropped.
