@@ -6,9 +6,6 @@ use std::time::{Duration, Instant};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Leave tests and seeds to `cargo xtask test`.
-    #[arg(long)]
-    no_tests: bool,
     /// Leave deny's look at the list of advisories out: it needs the internet.
     #[arg(long)]
     offline: bool,
@@ -17,6 +14,14 @@ pub(crate) struct Args {
 /// Runs everything, cheap things first.
 pub(crate) fn run(args: &Args) -> bool {
     let mut summary = Summary::default();
+    without_tests(args.offline, &mut summary);
+    summary.run("tests", &mut cargo(&["test", "--workspace"]));
+    summary.run("200 seeds", &mut sim::command(&["--seeds", "200"]));
+    summary.finish()
+}
+
+/// The part that runs nothing of midge.
+pub(crate) fn without_tests(offline: bool, summary: &mut Summary) {
     let started = Instant::now();
     println!("\n=== tidy");
     let tidied = if tidy::run() { Outcome::Passed(1) } else { Outcome::Failed(0, 1) };
@@ -24,16 +29,11 @@ pub(crate) fn run(args: &Args) -> bool {
     summary.run("fmt", &mut cargo(&["fmt", "--all", "--check"]));
     summary.run("clippy", &mut cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]));
     summary.run("docs", cargo(&["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"));
-    deny(args, &mut summary);
-    if !args.no_tests {
-        summary.run("tests", &mut cargo(&["test", "--workspace"]));
-        summary.run("200 seeds", &mut sim::command(&["--seeds", "200"]));
-    }
-    summary.finish()
+    deny(offline, summary);
 }
 
 /// Advisories live in a database on the internet: without it the rest still counts.
-fn deny(args: &Args, summary: &mut Summary) {
+fn deny(offline: bool, summary: &mut Summary) {
     let is_installed = cargo(&["deny", "--version"]).output().is_ok_and(|run| run.status.success());
     if !is_installed {
         let why = "needs cargo-deny: cargo install cargo-deny --locked";
@@ -41,7 +41,7 @@ fn deny(args: &Args, summary: &mut Summary) {
         return;
     }
     summary.run("deny bans licenses sources", &mut cargo(&["deny", "check", "bans", "licenses", "sources"]));
-    if !args.offline && can_fetch_advisories() {
+    if !offline && can_fetch_advisories() {
         summary.run("deny advisories", &mut cargo(&["deny", "check", "advisories", "--disable-fetch"]));
     } else {
         println!("\nadvisories: not looked at, their database is out of reach");

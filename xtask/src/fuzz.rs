@@ -22,10 +22,17 @@ pub(crate) fn run(args: &Args) -> bool {
     }
     let mut summary = Summary::default();
     for target in targets.iter().filter(|target| args.word.as_ref().is_none_or(|word| target.contains(word))) {
+        let corpus = format!("fuzz/corpus/{target}");
+        if let Err(error) = std::fs::create_dir_all(workspace::root().join(&corpus)) {
+            println!("cannot make {corpus}: {error}");
+            return false;
+        }
+        let seeds = format!("fuzz/seeds/{target}");
+        let folders = [&corpus, &seeds].into_iter().filter(|folder| workspace::root().join(folder).is_dir());
         let limits = [format!("-max_total_time={}", args.seconds), "-rss_limit_mb=1024".into(), "-timeout=10".into()];
         // The address sanitizer is a flag of unstable compilers; the one that builds midge knows it too.
-        let mut command = cargo(&["fuzz", "run", target, "--"]);
-        command.env("RUSTC_BOOTSTRAP", "1").args(limits);
+        let mut command = cargo(&["fuzz", "run", target]);
+        command.env("RUSTC_BOOTSTRAP", "1").args(folders).arg("--").args(limits);
         summary.run(target, &mut command);
     }
     summary.finish()

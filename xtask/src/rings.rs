@@ -3,7 +3,7 @@
 //! A new test of ring 4 is a new row of [`steps`].
 use crate::steps::{Outcome, Summary};
 use crate::workspace::{self, cargo};
-use crate::{fuzz, sim};
+use crate::{check, fuzz, sim};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -16,6 +16,9 @@ pub(crate) struct Args {
     /// Only steps with this in their name.
     #[arg(value_name = "WORD")]
     word: Option<String>,
+    /// Begin with what `cargo xtask check` looks at besides tests.
+    #[arg(long)]
+    checks: bool,
     /// Say what would run and what it needs.
     #[arg(long)]
     list: bool,
@@ -112,6 +115,9 @@ pub(crate) fn run(args: &Args) -> bool {
         right_ring && args.word.as_ref().is_none_or(|word| step.name.contains(word))
     };
     let mut summary = Summary::default();
+    if args.checks && !args.list {
+        check::without_tests(false, &mut summary);
+    }
     for step in steps().into_iter().filter(is_wanted) {
         let name = format!("ring {}: {}", step.ring, step.name);
         let missing: Vec<String> = step.needs.iter().filter(|need| !need.is_met()).map(Need::words).collect();

@@ -85,7 +85,7 @@ fn text(json: &Value) -> &str {
     json.as_str().unwrap_or_default()
 }
 
-/// A file that git tracks.
+/// A file of the work tree.
 #[derive(Debug)]
 pub(crate) struct Tracked {
     /// From the root.
@@ -93,9 +93,12 @@ pub(crate) struct Tracked {
     pub(crate) text: String,
 }
 
-/// Every tracked file that is text.
+/// Every text file that git tracks, or would if it were added.
 pub(crate) fn tracked() -> Result<Vec<Tracked>, String> {
-    let output = Command::new("git").args(["ls-files", "-z"]).current_dir(root()).output();
+    let output = Command::new("git")
+        .args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"])
+        .current_dir(root())
+        .output();
     let output = output.map_err(|error| format!("cannot run git ls-files: {error}"))?;
     let paths = output.stdout.split(|&byte| byte == 0).filter(|path| !path.is_empty());
     let paths = paths.map(|path| String::from_utf8_lossy(path).into_owned());

@@ -35,7 +35,7 @@ pub(super) fn check(packages: &[Package], files: &[Tracked], complaints: &mut Ve
     dependencies(packages, files, complaints);
 }
 
-fn short<'a>(package: &'a Package) -> &'a str {
+fn short(package: &Package) -> &str {
     package.folder.rsplit('/').next().unwrap_or_default()
 }
 
