@@ -95,8 +95,8 @@ impl Engine {
 
     /// What happened. Poll the outputs afterwards, and the timeout; ask with [`Input::Timeout`] for what is due.
     ///
-    /// Runs clauses until nothing waits or [`Limits::steps_per_turn`] are used; the rest follows at the next call,
-    /// which [`Engine::poll_timeout`] then wants at once.
+    /// Runs clauses until nothing waits, [`Limits::steps_per_turn`] are used or many outputs wait to be polled; the
+    /// rest follows at the next call, which [`Engine::poll_timeout`] then wants at once.
     pub fn handle(&mut self, now: Now, input: Input<'_>, world: &dyn World) {
         self.state.now = now;
         self.fire_due(world);
@@ -134,6 +134,11 @@ impl Engine {
     /// What was done so far.
     pub fn counters(&self) -> &Counters {
         &self.state.counters
+    }
+
+    /// Bytes that count against [`Limits::memory_bytes`]: variables, subscriptions, waiting events, unread outputs.
+    pub fn memory_bytes(&self) -> usize {
+        self.state.held()
     }
 
     /// Variables in order of their first mention: name without `$`, and value.
@@ -289,7 +294,7 @@ impl Engine {
 
     fn run(&mut self, world: &dyn World) {
         let mut steps = 0;
-        while steps < self.state.limits.steps_per_turn {
+        while steps < self.state.limits.steps_per_turn && self.state.is_heard() {
             let Some(current) = self.current.as_mut() else {
                 if !self.next_event() {
                     return;

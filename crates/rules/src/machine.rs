@@ -119,7 +119,7 @@ impl Machine<'_> {
         let mut next = range.start as usize;
         while next < range.end as usize {
             self.at = next;
-            self.charge(0)?;
+            self.charge(1)?;
             let Some(&op) = program.code.get(next) else { return Ok(()) };
             next += 1;
             match op {
@@ -229,10 +229,8 @@ impl Machine<'_> {
         }
     }
 
-    /// Takes a step, and one for every so many bytes.
-    fn charge(&mut self, bytes: usize) -> Step<()> {
-        let steps = u32::try_from(1 + bytes / BYTES_PER_STEP).unwrap_or(u32::MAX);
-        self.steps = self.steps.saturating_add(steps);
+    fn charge(&mut self, steps: usize) -> Step<()> {
+        self.steps = self.steps.saturating_add(u32::try_from(steps).unwrap_or(u32::MAX));
         if self.steps > self.state.limits.steps_per_clause {
             return Err((FaultKind::Steps, "too many steps; the rest of this clause is left out").into());
         }
@@ -244,7 +242,7 @@ impl Machine<'_> {
         if length > self.state.limits.string_bytes {
             return Err((FaultKind::Length, "text too long").into());
         }
-        self.charge(length)?;
+        self.charge(length / BYTES_PER_STEP)?;
         if !self.state.has_room(self.stack_bytes + length + VALUE_WEIGHT) {
             return Err((FaultKind::Memory, "out of memory for values").into());
         }
@@ -338,7 +336,7 @@ impl Machine<'_> {
     fn binary(&mut self, operator: Operator) -> Step<()> {
         let right = self.pop();
         let left = self.pop();
-        self.charge(left.bytes.len().min(right.bytes.len()))?;
+        self.charge(left.bytes.len().min(right.bytes.len()) / BYTES_PER_STEP)?;
         let result = match operator {
             Operator::Equal => Value::bool(self.view(&left) == self.view(&right)),
             Operator::NotEqual => Value::bool(self.view(&left) != self.view(&right)),
@@ -426,7 +424,7 @@ impl Machine<'_> {
         let values: Vec<Value> = self.stack.drain(start..).collect();
         let bytes: usize = values.iter().map(|value| value.bytes.len()).sum();
         self.stack_bytes = self.stack_bytes.saturating_sub(bytes + values.len() * VALUE_WEIGHT);
-        self.charge(bytes)?;
+        self.charge(bytes / BYTES_PER_STEP)?;
         let result = self.function(function, &values)?;
         self.push(result)
     }
@@ -585,14 +583,13 @@ impl Machine<'_> {
         let Some(filter) = pattern.wire() else { return Ok(()) };
         if side == Side::Local {
             let known = self.state.subscriptions.contains(&pattern);
-            if !known && self.state.subscriptions.len() >= self.state.limits.subscriptions {
-                return Err((FaultKind::Subscriptions, "too many subscriptions").into());
-            }
             // Nothing is new: an identical duplicate is one subscription.
             if known && qos == QoS::AtMostOnce && !retained {
                 return Ok(());
             }
-            self.state.subscriptions.insert(pattern, filter.clone());
+            if !self.state.subscribe(pattern, filter.clone()) {
+                return Err((FaultKind::Subscriptions, "too many subscriptions").into());
+            }
         }
         self.emit(Output::Subscribe { side, filter, qos, retained })
     }
@@ -607,9 +604,9 @@ impl Machine<'_> {
         let filter = match side {
             Side::Remote => pattern.wire(),
             Side::Local => {
-                let work = self.state.subscriptions.len() * BYTES_PER_STEP;
+                let work = self.state.subscriptions.len();
                 self.charge(work)?;
-                self.state.subscriptions.remove(&pattern)
+                self.state.unsubscribe(&pattern)
             }
         };
         match filter {

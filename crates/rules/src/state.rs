@@ -114,6 +114,11 @@ impl State {
         Ok(())
     }
 
+    /// Whether there is room for what a clause usually says. Where there is not, the next clause waits for its listener.
+    pub(crate) fn is_heard(&self) -> bool {
+        self.outputs.len() <= self.limits.outputs / 2
+    }
+
     /// For outputs that no clause is to blame for.
     pub(crate) fn emit_or_fault(&mut self, output: Output) {
         if let Err((kind, message)) = self.emit(output) {
@@ -158,6 +163,33 @@ impl State {
 
     pub(crate) fn is_idle(&self) -> bool {
         self.queue.is_empty()
+    }
+
+    /// Bytes that count against [`Limits::memory_bytes`].
+    pub(crate) fn held(&self) -> usize {
+        self.held
+    }
+
+    /// Returns whether there was room for it.
+    pub(crate) fn subscribe(&mut self, pattern: Pattern, wire: FilterBuf) -> bool {
+        if self.subscriptions.contains(&pattern) {
+            return true;
+        }
+        let weight = subscription_weight(&pattern);
+        if self.subscriptions.len() >= self.limits.subscriptions || !self.has_room(weight) {
+            return false;
+        }
+        self.held += weight;
+        self.subscriptions.insert(pattern, wire);
+        true
+    }
+
+    /// The filter to unsubscribe from, if nothing else needs it.
+    pub(crate) fn unsubscribe(&mut self, pattern: &Pattern) -> Option<FilterBuf> {
+        if self.subscriptions.contains(pattern) {
+            self.held -= subscription_weight(pattern);
+        }
+        self.subscriptions.remove(pattern)
     }
 
     /// Makes a message an event, as often as it is one. `chain` is how many own messages led to it.
@@ -271,6 +303,12 @@ fn weight(output: &Output) -> usize {
     }
 }
 
+fn subscription_weight(pattern: &Pattern) -> usize {
+    const OWN: usize = 96;
+    // The pattern, its filter, and its levels in the index.
+    OWN + 4 * pattern.as_str().len()
+}
+
 /// What the rules have subscribed to at the own broker. The same filter twice is one subscription.
 #[derive(Debug)]
 pub(crate) struct Subscriptions {
@@ -298,15 +336,12 @@ impl Subscriptions {
         found.len()
     }
 
-    pub(crate) fn insert(&mut self, pattern: Pattern, wire: FilterBuf) {
-        if !self.contains(&pattern) {
-            self.index.insert(&pattern, 0);
-            self.patterns.insert(pattern, wire);
-        }
+    fn insert(&mut self, pattern: Pattern, wire: FilterBuf) {
+        self.index.insert(&pattern, 0);
+        self.patterns.insert(pattern, wire);
     }
 
-    /// The filter to unsubscribe from, if nothing else needs it.
-    pub(crate) fn remove(&mut self, pattern: &Pattern) -> Option<FilterBuf> {
+    fn remove(&mut self, pattern: &Pattern) -> Option<FilterBuf> {
         let wire = self.patterns.remove(pattern)?;
         self.index = PatternIndex::new();
         for pattern in self.patterns.keys() {

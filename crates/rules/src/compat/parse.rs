@@ -24,6 +24,8 @@ const HEX_DIGITS: usize = 510;
 /// Operands in one expression: more than any script holds, and few enough for the evaluator's stack.
 const OPERANDS: usize = 1000;
 
+const STOLEN_ELSE: &str = "this else belongs to the if that was just closed";
+
 type Parsed<T> = Result<T, Box<Diagnostic>>;
 
 /// Parses a whole script. The original stopped at its first error, and so does this.
@@ -419,7 +421,7 @@ impl<'a> Parser<'a> {
 
     fn conditional(&mut self) -> Parsed<ActionKind> {
         self.reach(3)?;
-        let if_at = self.at;
+        let (if_at, before) = (self.at, self.warnings.len());
         self.at += 1;
         let heading = self.heading(self.at);
         let condition = self.expr()?;
@@ -429,11 +431,7 @@ impl<'a> Parser<'a> {
         let takes_else = closed == Closed::Left || self.oddities.dangling_else == Oddity::Original;
         if takes_else && self.is(self.at, "else") {
             if closed != Closed::Left {
-                self.warn(
-                    self.at,
-                    "this else belongs to the if that was just closed",
-                    "write an empty else before the inner endif",
-                );
+                self.warn(self.at, STOLEN_ELSE, "write an empty else before the inner endif");
             }
             self.at += 1;
             let (actions, _) = self.actions()?;
@@ -443,6 +441,8 @@ impl<'a> Parser<'a> {
             otherwise = Some(actions);
         } else {
             match closed {
+                // Its endif may have gone to an inner if together with its else, which was said.
+                Closed::Left if self.warnings[before..].iter().any(|warning| warning.message == STOLEN_ELSE) => {}
                 Closed::Left => self.warn(if_at, "if without endif", "close it with endif"),
                 Closed::Done => self.warn(self.at - 1, "done closes an if", "write endif"),
                 Closed::Endif => {}
@@ -671,7 +671,7 @@ impl<'a> Parser<'a> {
 
     /// Any bytes are digits to the original, with its arithmetic.
     fn hex(&self, digits: &[u8]) -> Parsed<Box<[u8]>> {
-        if digits.is_empty() || digits.len() % 2 != 0 {
+        if digits.is_empty() || !digits.len().is_multiple_of(2) {
             return Err(self.fail(self.at, "number of hexdigits must be multiple of 2"));
         }
         if digits.len() > HEX_DIGITS {

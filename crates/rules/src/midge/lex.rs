@@ -153,7 +153,7 @@ impl<'a> Lexer<'a> {
                     .hint("binary data is written #00ff; quote a topic: \"#\""),
             )
         };
-        if digits.is_empty() || digits.len() % 2 != 0 {
+        if digits.is_empty() || !digits.len().is_multiple_of(2) {
             return Err(wrong("number of hexdigits must be multiple of 2"));
         }
         let value = |digit: u8| char::from(digit).to_digit(16).map(|value| value as u8);

@@ -1,4 +1,8 @@
 //! The rules at their door.
+mod bad_input;
+mod language;
+mod policy;
+mod properties;
 mod support;
 
 mod vectors;
