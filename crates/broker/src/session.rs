@@ -250,7 +250,7 @@ impl Broker {
                 if durable {
                     let key = record::queued_key(session.number, session.queue.sequence(at));
                     // PUBREL must not be out while the store would still send PUBLISH.
-                    self.journal.note(key, Some(QueuedRecord::Released.value()));
+                    self.journal.store(key, Some(QueuedRecord::Released.value()));
                 }
                 body.flatten().into_iter().for_each(|body| self.journal.release_body(body));
                 self.acknowledge(slot, AckKind::PubRel, packet_id, ReasonCode::Success);
