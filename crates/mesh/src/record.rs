@@ -234,3 +234,74 @@ fn read_retained(name: &mut Reader<'_>, value: &mut Reader<'_>) -> Result<Record
     }
     Ok(Record::Retained { key, entry: Entry { topic: topic.as_str().into(), version, substance, qos } })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::format;
+    use alloc::string::String;
+    use mqtt::message::MessageOptions;
+
+    /// What was stored by version 1 and must be understood for ever.
+    const RECORDS_1: &str = include_str!("../tests/fixtures/records-1.txt");
+
+    fn samples() -> Vec<(Change, Record)> {
+        let (peer, id) = (SiteId([0xA5; 32]), Floor { epoch: 0x6B49_D200_1234_5678, sequence: 77 });
+        let topic = Topic::parse("a/b").unwrap();
+        let options = MessageOptions { qos: QoS::ExactlyOnce, retain: true, ..MessageOptions::default() };
+        let message = Message::new(topic, b"hello", options).unwrap();
+        let version = Some(Stamp(0x01A3_185C_5000_0002));
+        let body = StoredBody { published: Wall(1_800_000_000_000), version, peers: [peer].into(), message };
+        let mut ranges = Ranges::up_to(40);
+        ranges.insert(50, 60);
+        let settled = Settled { floor: id, above: [(id.epoch, ranges.clone())].into() };
+        let filter = Filter::parse("a/#").unwrap();
+        let version = Version { stamp: Stamp(7), origin: peer, content: 8 };
+        let entry = Entry { topic: "a/b".into(), version, substance: Substance::Tombstone, qos: QoS::AtLeastOnce };
+        let key = crate::replica::key_of(topic);
+        let (began, contact) = (Wall(1), Wall(2));
+        [
+            (put_site(id.epoch, began, contact), Record::Site { epoch: id.epoch, began, contact }),
+            (put_peer(peer, "cabin"), Record::Peer { peer, name: "cabin".into() }),
+            (put_body(id, &body), Record::Body { id, body }),
+            (put_settled(peer, &settled), Record::Settled { peer, settled }),
+            (put_ledger(peer, 9, &ranges), Record::Ledger { origin: peer, epoch: 9, ranges }),
+            (put_interest(peer, filter), Record::Interest { peer, filter: filter.to_buf() }),
+            (put_retained(key, &entry), Record::Retained { key, entry }),
+        ]
+        .into()
+    }
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    #[test]
+    fn every_record_is_stored_as_it_was_and_read_as_it_was() {
+        let mut lines = Vec::new();
+        for (Change { key, value }, record) in samples() {
+            let value = value.unwrap();
+            lines.push(format!("{} {}", hex(&key), hex(&value)));
+            assert_eq!(read(&key, &value), Ok(record));
+        }
+        let kept: Vec<&str> = RECORDS_1.lines().collect();
+        assert_eq!(kept, lines, "the file should be:\n{}", lines.join("\n"));
+    }
+
+    #[test]
+    fn damage_is_found_and_said() {
+        assert_eq!(read(b"", b"\x01"), Err(Damaged::Key));
+        assert_eq!(read(b"x", b"\x01"), Err(Damaged::Key));
+        for (Change { key, value }, _) in samples() {
+            let value = value.unwrap();
+            assert_eq!(read(&key, &[&[9], &value[1..]].concat()), Err(Damaged::Version(9)));
+            for len in 0..key.len() {
+                read(&key[..len], &value).ok();
+            }
+            for len in 0..value.len() {
+                read(&key, &value[..len]).ok();
+            }
+        }
+        assert_eq!(ledger_of(&ledger_key(SiteId([3; 32]), 4)), Some((SiteId([3; 32]), 4)));
+    }
+}
