@@ -1,5 +1,6 @@
 //! How a verb ends when it can't do what was asked: words for the person, a code for the script.
 use std::fmt;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 /// Why a verb ended early. Its text says what, where, and what next.
@@ -28,8 +29,13 @@ impl Failure {
     /// Tells the person and becomes the code.
     pub(crate) fn report(self) -> ExitCode {
         if !self.text.is_empty() {
-            eprintln!("Error: {}", self.text);
+            warn(format_args!("Error: {}", self.text));
         }
         ExitCode::from(self.code)
     }
+}
+
+/// A line on standard error. When that is closed, nobody is left to be told (`eprintln!` would panic).
+pub(crate) fn warn(line: impl fmt::Display) {
+    let _ = writeln!(io::stderr(), "{line}");
 }

@@ -3,8 +3,8 @@ use crate::client::arguments::ClientArgs;
 use crate::client::connect::{Needs, Plan, bytes};
 use crate::client::lines::Lines;
 use crate::client::session::{Session, Woken, ended, refused};
-use crate::failure::Failure;
-use host::mqtt::client::{Dropped, Event};
+use crate::failure::{Failure, warn};
+use host::mqtt::client::{Cause, Dropped, Event};
 use host::mqtt::packet::{Disconnect, Publish};
 use host::mqtt::{QoS, ReasonCode, Topic, TopicBuf};
 use std::collections::VecDeque;
@@ -184,15 +184,15 @@ impl Publisher {
             Event::Acknowledged { reason, .. } => {
                 // mosquitto_pub warns and goes on, and so do scripts that count on its exit code.
                 if reason.is_error() && !self.quiet {
-                    eprintln!("Warning: the broker refuses a message: {}", reason.text());
+                    warn(format_args!("Warning: the broker refuses a message: {}", reason.text()));
                 }
                 self.delivered();
             }
             Event::Dropped { why, .. } => return Err(Failure::new(dropped(why))),
             // As mosquitto_pub: only a stream of lines outlives its connection.
-            Event::Closed(cause) => match &self.source {
-                Source::Input { .. } => self.session.retry(),
-                Source::Payload { .. } => return Err(ended(&cause)),
+            Event::Closed(cause) => match (&self.source, &cause) {
+                (Source::Input { .. }, Cause::Transport | Cause::Timeout) => self.session.retry(),
+                (Source::Input { .. } | Source::Payload { .. }, _) => return Err(ended(&cause)),
             },
             Event::Connected(_)
             | Event::Message(_)

@@ -3,8 +3,9 @@ use crate::client::arguments::ClientArgs;
 use crate::client::connect::{Needs, Plan};
 use crate::client::format::{Format, NotJson, Printed};
 use crate::client::session::{Session, Woken, ended, refused};
-use crate::failure::Failure;
-use host::mqtt::client::{Cause, Event, Incoming};
+use crate::client::trace;
+use crate::failure::{Failure, warn};
+use host::mqtt::client::{Acknowledge, Cause, Event, Incoming};
 use host::mqtt::packet::{Disconnect, FilterList, Publish, RetainHandling, SubscribeOptions, SubscriptionList};
 use host::mqtt::property::{PublishProperties, SubscriptionIdList};
 use host::mqtt::{Filter, FilterBuf, QoS, ReasonCode, Topic};
@@ -85,7 +86,8 @@ const LAST_WORDS_PATIENCE: Duration = Duration::from_secs(5);
 /// Checks everything, then subscribes; `--quiet` silences only what goes wrong with the broker.
 pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
     let needs = if args.retain_as_published { Needs::Version5("--retain-as-published") } else { Needs::AnyVersion };
-    let plan = Plan::new(&args.client, needs)?;
+    let mut plan = Plan::new(&args.client, needs)?;
+    plan.options.acknowledge = Acknowledge::ByCaller;
     let wanted = Wanted::new(&args, plan.topic.as_deref())?;
     let printer = Printer::new(&args)?;
     let quiet = args.client.quiet;
@@ -171,7 +173,7 @@ impl Printer {
         self.line.clear();
         let message = Printed { topic, publish, at: &Zoned::now(), pretty: self.pretty };
         if let Err(NotJson) = self.format.print(&message, &mut self.line) {
-            eprintln!("Error: Message payload is not valid JSON on topic {topic}.");
+            warn(format_args!("Error: Message payload is not valid JSON on topic {topic}."));
         }
         if self.eol {
             self.line.push(b'\n');
@@ -251,7 +253,14 @@ impl Subscriber {
                     self.end(Ok(ExitCode::SUCCESS));
                 }
             }
-            Event::Message(incoming) if self.ending.is_none() => self.show(&incoming)?,
+            Event::Message(incoming) if self.ending.is_none() => {
+                self.show(&incoming)?;
+                // Goes out after the output is flushed; what comes after the end stays in the session.
+                if let Some(id) = incoming.packet_id {
+                    let now = self.session.now();
+                    self.session.client.acknowledge(now, incoming.message.qos(), id);
+                }
+            }
             Event::Message(_) => {}
             Event::Closed(_) if self.ending.is_some() => {}
             Event::Closed(Cause::Transport | Cause::Timeout) => self.session.retry(),
@@ -281,11 +290,11 @@ impl Subscriber {
     fn subscribed(&mut self, reasons: &[ReasonCode]) {
         if self.args.client.debug {
             let codes: Vec<String> = reasons.iter().map(|reason| (*reason as u8).to_string()).collect();
-            println!("Subscribed: {}", codes.join(", "));
+            trace::print(format_args!("Subscribed: {}", codes.join(", ")));
         }
         if reasons.iter().all(|reason| reason.is_error()) {
             if !self.args.client.quiet {
-                eprintln!("All subscription requests were denied.");
+                warn("All subscription requests were denied.");
             }
             self.end(Ok(ExitCode::SUCCESS));
         } else if self.args.exit_after_subscribing {

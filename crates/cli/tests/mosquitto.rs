@@ -335,6 +335,22 @@ fn retained_messages_are_shown_hidden_and_cleared() {
 }
 
 #[test]
+fn a_session_keeps_what_was_not_counted() {
+    let broker = Broker::open();
+    for qos in ["1", "2"] {
+        let session = ["-t", "count", "-q", qos, "-c", "-i", "counter"];
+        broker.ok(Midge, "sub", &[&session[..], &["-E"]].concat());
+        for message in ["a", "b", "c"] {
+            broker.ok(Midge, "pub", &["-t", "count", "-q", qos, "-m", message]);
+        }
+        for message in ["a", "b", "c"] {
+            let got = broker.ok(Midge, "sub", &[&session[..], &["-C", "1", "-W", "10"]].concat());
+            assert_eq!(got, format!("{message}\n"), "QoS {qos}");
+        }
+    }
+}
+
+#[test]
 fn a_url_is_all_that_is_needed() {
     let broker = Broker::open();
     let url = format!("mqtt://127.0.0.1:{}/by/url", broker.port);

@@ -6,5 +6,5 @@ mod json;
 pub(crate) mod lines;
 mod property;
 pub(crate) mod session;
-mod trace;
+pub(crate) mod trace;
 mod url;
