@@ -46,7 +46,10 @@ pub struct Node {
     gathered: Option<(Message, Vec<SiteId>)>,
     /// What the mesh was last told about the room for its messages.
     crowded: bool,
+    /// Batches closed so far.
     sealed: u64,
+    /// The last of them that the host was given to commit.
+    handed: u64,
     committed: u64,
 }
 
@@ -69,6 +72,7 @@ impl Node {
             gathered: None,
             crowded: false,
             sealed: 0,
+            handed: 0,
             committed: 0,
         }
     }
@@ -164,15 +168,20 @@ impl Node {
             changes.extend(mesh.map(|change| own(MESH_KEYS, &change.key, change.value)));
         }
         self.carry(now);
-        if changes.is_empty() && self.committed + 1 == batch {
-            self.committed(now, batch);
-            return None;
+        if !changes.is_empty() {
+            self.handed = batch;
+            return Some((batch, changes));
         }
-        Some((batch, changes))
+        // An empty batch is committed with the last one that was not.
+        if self.committed >= self.handed {
+            self.committed(now, batch);
+        }
+        None
     }
 
     /// The store has this batch and all before it: what depended on them may go.
     pub fn committed(&mut self, now: Now, batch: u64) {
+        let batch = if batch >= self.handed { self.sealed } else { batch };
         self.committed = self.committed.max(batch);
         self.broker.committed(batch);
         if let Some(mesh) = &mut self.mesh {

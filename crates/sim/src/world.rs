@@ -102,7 +102,8 @@ impl World {
             if self.clock >= end {
                 return false;
             }
-            self.run_until((self.clock + 5_000).min(end));
+            let next = self.due().unwrap_or(end).max(self.clock + 1);
+            self.run_until(next.min(end));
         }
         true
     }
