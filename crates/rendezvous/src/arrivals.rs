@@ -249,3 +249,36 @@ impl Rendezvous {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keys::SiteKey;
+    use crate::seal::{Cover, NONCE_LEN, Padding, seal_announce};
+    use crate::wire::{Announce, Challenge};
+    use crate::{Config, Input, Pace, Token};
+
+    /// A member that is turned against the others announces a site that it is not.
+    #[test]
+    fn an_announcement_that_another_member_signed_admits_nobody() {
+        let mut site = Rendezvous::new(&Config {
+            token: Token::from_secret([1; 32]),
+            key_seed: [2; 32],
+            rng_seed: [3; 32],
+            name: "a".into(),
+            members_max: 4,
+            pace: Pace::default(),
+        });
+        let (mallory, alice) = (SiteKey::new(&[4; 32]), SiteKey::new(&[5; 32]));
+        let topic = site.mesh.announce_topic.clone();
+        for (sender, known) in [(alice.public, 0), (mallory.public, 1)] {
+            let challenge = Challenge { session: Session([6; 16]), epoch: 0 };
+            let announce = Announce { sender, challenge, sequence: 0, name: "x".into() };
+            let cover = Cover { key: &site.mesh.mailbox, nonce: [7; NONCE_LEN], padding: Padding::Smallest };
+            let bytes = seal_announce(&cover, &mallory, site.mesh.fingerprint, &announce);
+            let place = PlaceId(1);
+            site.handle(Instant(0), Input::Arrived { place, topic: Some(&topic), from: None, bytes: &bytes });
+            assert_eq!((site.members.len(), site.counters.malformed), (known, 1));
+        }
+    }
+}

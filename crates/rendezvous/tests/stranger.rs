@@ -210,7 +210,7 @@ fn j8_a_stale_retained_card_binds_nobody_to_dead_credentials() {
     }
 }
 
-/// A planted bug proves that the checks above see something: a site that knows the token is found.
+/// The control: with the token, the same checks see somebody.
 #[test]
 fn whoever_holds_the_token_is_found() {
     let mut world = recorded();
