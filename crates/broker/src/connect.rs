@@ -11,6 +11,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::num::NonZeroU16;
 use core::time::Duration;
+use mqtt::codec;
 use mqtt::handshake::Inbound;
 use mqtt::packet::{ConnAck, Connect, Disconnect, Packet};
 use mqtt::property::{ConnAckProperties, DisconnectProperties};
@@ -200,7 +201,7 @@ impl Broker {
         };
         let is_serving = matches!(connection.phase, Phase::Serving(_));
         if let Some(reason) = reason.filter(|_| is_serving && connection.version == Version::V5) {
-            let properties = DisconnectProperties::default();
+            let (reason, properties) = (codec::disconnect_reason(reason), DisconnectProperties::default());
             self.answer(slot, &Packet::Disconnect(Disconnect { reason, properties }));
         }
         self.forget(now, slot, cause);

@@ -357,4 +357,6 @@ fn bad_bytes_harm_only_their_sender() {
     }
     // A version that nobody speaks is answered in words that everybody understands.
     check("a: OPEN · a: BYTES 10 0D 00 04 4D 51 54 54 09 02 00 00 00 01 61", "a< CONNACK 0x84 · a< CLOSE");
+    // Said by a client that is in already: DISCONNECT has no word for a version.
+    check("a: CONNECT v5 · a: BYTES 10 0D 00 04 4D 51 54 54 09 02 00 00 00 01 61", "a< DISCONNECT 0x82 · a< CLOSE");
 }
