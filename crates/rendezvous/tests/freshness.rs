@@ -154,3 +154,73 @@ fn a_message_on_another_topic_is_not_believed() {
     a.read(1, &(to_a, bytes));
     assert_eq!((a.core.counters().wrong_topic, a.told.len()), (2, 0));
 }
+
+/// Waits for what is due, until nothing is within an hour; the letters and the announcements of that time.
+fn wait_an_hour(site: &mut Site, from_secs: u64) -> (usize, usize) {
+    site.mail.clear();
+    let end = Instant((from_secs + 3_600) * 1_000_000);
+    while let Some(at) = site.core.poll_timeout().filter(|&at| at < end) {
+        site.handle(at.0.div_ceil(1_000_000), Input::Timeout);
+    }
+    let announcements = site.mail.iter().filter(|(topic, _)| *topic == site.everybody).count();
+    (site.mail.len() - announcements, announcements)
+}
+
+#[test]
+fn a_letter_without_an_answer_is_sent_five_times_and_then_announcements_go_on() {
+    let (mut a, mut b) = (Site::start(1, 1), Site::start(2, 2));
+    let announcement = a.posted(To::Everybody);
+    b.read(1, &announcement);
+    a.read(1, &b.posted(To::One));
+    a.handle(1, Input::LocalCard { peer: b.core.peer_key(), card: b"card" });
+    a.posted(To::One);
+    let (letters, announcements) = wait_an_hour(&mut a, 1);
+    assert_eq!(letters, 4, "after the first");
+    assert!((50..=80).contains(&announcements), "{announcements}");
+}
+
+/// The limit on answers, at its edge: six at once for one site, however many runs of it announce themselves.
+#[test]
+fn answers_to_what_may_be_replays_are_rationed() {
+    let mut a = Site::start(1, 1);
+    a.mail.clear();
+    let runs: Vec<_> = (2..42).map(|run| Site::start(2, run).posted(To::Everybody)).collect();
+    let answers = |a: &mut Site, secs: u64, runs: &[(String, Vec<u8>)]| {
+        runs.iter().for_each(|run| a.read(secs, run));
+        let answers = a.mail.iter().filter(|(topic, _)| *topic != a.everybody).count();
+        a.mail.clear();
+        answers
+    };
+    assert_eq!(answers(&mut a, 1, &runs[..20]), 6);
+    // Sixteen sessions are remembered: these are known to have been heard.
+    assert_eq!(answers(&mut a, 2, &runs[4..20]), 0);
+    assert_eq!(a.core.counters().replayed, 16);
+    assert_eq!(answers(&mut a, 31, &runs[20..]), 3);
+    assert_eq!(a.told, []);
+}
+
+/// The mailbox's seal and the doors' differ: nobody can carry messages from one to the other.
+#[test]
+fn messages_of_a_mailbox_do_not_open_at_doors_nor_the_other_way_round() {
+    let (mut a, mut b) = (Site::start(1, 1), Site::start(2, 2));
+    let announcement = a.posted(To::Everybody);
+    b.handle(1, Input::Member { peer: a.core.peer_key(), name: "site 1" });
+    b.handle(1, Input::LocalCard { peer: a.core.peer_key(), card: &[7; 900] });
+    b.read(1, &announcement);
+    let (topic, sealed) = b.posted(To::One);
+    assert_eq!(sealed.len(), 1190);
+    let mut datagram = vec![midge_rendezvous::DOOR_MAGIC, 1];
+    datagram.extend_from_slice(&a.core.fingerprint().0);
+    datagram.extend_from_slice(&sealed);
+    let place = PlaceId::DOORSTEP;
+    a.handle(1, Input::Arrived { place, topic: None, from: Some(&[9]), bytes: &datagram });
+    b.handle(2, Input::Place { id: PlaceId(5), kind: PlaceKind::Door { peer: None }, reachable: true });
+    let Some(Output::Post { place: PlaceId(5), bytes: knock, .. }) = b.told.pop() else { panic!("no knock") };
+    for topic in [&topic, &a.everybody.clone()] {
+        a.read(2, &(topic.clone(), knock[10..].to_vec()));
+    }
+    assert_eq!((a.core.counters().bad_seal, a.told.len()), (3, 0));
+    // At the right door it opens.
+    a.handle(2, Input::Arrived { place, topic: None, from: Some(&[9]), bytes: &knock });
+    assert_eq!(a.core.counters().announcements, 1);
+}
