@@ -167,11 +167,13 @@ impl Broker {
     pub(crate) fn fault(&mut self, now: Now, slot: u32, reason: ReasonCode) {
         let Some(connection) = self.connections.get(slot) else { return };
         let unserved = matches!(connection.phase, Phase::Greeting | Phase::Welcome);
-        // A CONNECT of a version that nobody knows is answered in the oldest form of the answer.
-        if unserved && reason == ReasonCode::UnsupportedProtocolVersion {
-            return self.refuse(now, slot, reason);
+        match reason {
+            // A CONNECT of a version that nobody knows is answered in the oldest form of the answer.
+            ReasonCode::UnsupportedProtocolVersion if unserved => self.refuse(now, slot, reason),
+            // From a client it is one CONNECT too many, whatever it says.
+            ReasonCode::UnsupportedProtocolVersion => self.end(now, slot, Cause::Fault(ReasonCode::ProtocolError)),
+            reason => self.end(now, slot, Cause::Fault(reason)),
         }
-        self.end(now, slot, Cause::Fault(reason));
     }
 
     /// DISCONNECT from a client.

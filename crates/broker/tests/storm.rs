@@ -221,10 +221,19 @@ struct World {
     closes: Vec<ConnId>,
     generation: u32,
     now: Now,
+    habit: Habit,
+}
+
+/// How the host goes about it.
+#[derive(Clone, Copy, PartialEq)]
+enum Habit {
+    CommitThenPerform,
+    /// The planted bug.
+    PerformThenCommit,
 }
 
 impl World {
-    fn new(seed: u64) -> Self {
+    fn new(seed: u64, habit: Habit) -> Self {
         let mut dice = Dice(seed);
         let small = dice.below(2) == 0;
         let config = Config {
@@ -247,7 +256,7 @@ impl World {
             clients.push(Client::new(format!("s{number}"), subscriber, Some(qos)));
         }
         let (store, sealed, flushes, closes) = Default::default();
-        Self { dice, config, broker, store, sealed, batch: 0, clients, flushes, closes, generation: 0, now }
+        Self { dice, config, broker, store, sealed, batch: 0, clients, flushes, closes, generation: 0, now, habit }
     }
 
     fn drain(&mut self) {
@@ -274,6 +283,10 @@ impl World {
         self.batch += 1;
         let changes = self.broker.seal(self.batch);
         self.sealed.push_back((self.batch, changes));
+        if self.habit == Habit::PerformThenCommit {
+            self.broker.committed(self.batch);
+            self.drain();
+        }
     }
 
     fn commit(&mut self) {
@@ -415,9 +428,9 @@ impl World {
     }
 }
 
-fn run(seed: u64) -> u32 {
+fn run(seed: u64, habit: Habit) -> u32 {
     println!("seed {seed}");
-    let mut world = World::new(seed);
+    let mut world = World::new(seed, habit);
     for _ in 0..6000 {
         world.step();
     }
@@ -428,6 +441,12 @@ fn run(seed: u64) -> u32 {
 
 #[test]
 fn what_is_acknowledged_arrives() {
-    let published: u32 = (0..60).map(run).sum();
+    let published: u32 = (0..60).map(|seed| run(seed, Habit::CommitThenPerform)).sum();
     assert!(published > 1000, "the storm lets something through: {published}");
+}
+
+#[test]
+fn the_storm_notices_what_is_performed_before_it_is_committed() {
+    let is_noticed = |seed| std::panic::catch_unwind(|| run(seed, Habit::PerformThenCommit)).is_err();
+    assert!((0..5).all(is_noticed));
 }

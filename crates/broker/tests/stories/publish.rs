@@ -332,18 +332,19 @@ fn slow_readers_miss_qos_0() {
 #[test]
 fn bad_bytes_harm_only_their_sender() {
     for (bytes, reason) in [
-        ("00 00", "0x81"),                   // no such packet
-        ("80 00", "0x81"),                   // flags of SUBSCRIBE
-        ("36 03 00 01 74", "0x81"),          // QoS 3
-        ("30 01 00", "0x81"),                // cut short
-        ("30 FF FF FF FF 01", "0x81"),       // a length of five bytes
-        ("10 00", "0x81"),                   // an empty CONNECT
-        ("20 03 00 00 00", "0x82"),          // only a server says CONNACK
-        ("32 06 00 01 74 00 00 00", "0x82"), // packet identifier 0
-        ("30 05 00 01 2B 00 78", "0x90"),    // a wildcard in a topic
-        ("82 05 00 01 00 00 00", "0x81"),    // an empty filter
-        ("30 04 00 01 C3 28", "0x81"),       // no UTF-8
-        ("E0 01 85", "0x82"),                // a reason that DISCONNECT does not have
+        ("00 00", "0x81"),                                        // no such packet
+        ("80 00", "0x81"),                                        // flags of SUBSCRIBE
+        ("36 03 00 01 74", "0x81"),                               // QoS 3
+        ("30 01 00", "0x81"),                                     // cut short
+        ("30 FF FF FF FF 01", "0x81"),                            // a length of five bytes
+        ("10 00", "0x81"),                                        // an empty CONNECT
+        ("20 03 00 00 00", "0x82"),                               // only a server says CONNACK
+        ("32 06 00 01 74 00 00 00", "0x82"),                      // packet identifier 0
+        ("30 05 00 01 2B 00 78", "0x90"),                         // a wildcard in a topic
+        ("82 05 00 01 00 00 00", "0x81"),                         // an empty filter
+        ("30 04 00 01 C3 28", "0x81"),                            // no UTF-8
+        ("10 0D 00 04 4D 51 54 54 09 02 00 00 00 01 61", "0x82"), // CONNECT once more, in a version of its own
+        ("E0 01 85", "0x82"),                                     // a reason that DISCONNECT does not have
     ] {
         let others = "b: CONNECT · b: SUB t · c: CONNECT";
         let expected = format!("a< DISCONNECT {reason} · a< CLOSE · b< PUB t 'x'");
