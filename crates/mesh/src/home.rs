@@ -128,6 +128,8 @@ pub(crate) struct Home {
     pub(crate) stats: Stats,
     /// QoS 0 publishes, by origin, that were delivered as states: their messages may still be on the way.
     as_states: BTreeMap<SiteId, BTreeSet<Stamp>>,
+    /// Live deliveries, so that late states keep behind.
+    pub(crate) recent: crate::recent::Recent,
     fresh: BTreeMap<Key, Fresh>,
     /// Retained publishes of this batch whose version is not known yet.
     unversioned: BTreeMap<Key, (BodyKey, Vec<SiteId>)>,
@@ -161,6 +163,7 @@ impl Home {
             outputs: VecDeque::new(),
             stats: Stats::default(),
             as_states: BTreeMap::new(),
+            recent: crate::recent::Recent::default(),
             fresh: BTreeMap::new(),
             unversioned: BTreeMap::new(),
             unstored: Vec::new(),

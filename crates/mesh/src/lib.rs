@@ -21,6 +21,7 @@ mod mesh;
 mod outbox;
 mod peer;
 mod ranges;
+mod recent;
 mod record;
 mod replica;
 mod sending;

@@ -362,6 +362,7 @@ impl Peer {
                 Some(Standing::Older) | None => message.with(message.qos(), false, message.expires()),
             }
         } else {
+            home.recent.note(self.site, record.topic, record.published);
             message
         };
         home.stats.messages_in += 1;

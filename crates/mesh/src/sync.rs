@@ -419,7 +419,9 @@ impl Peer {
         home.commits.touch();
         home.stats.states_in += 1;
         match (substance, qos) {
-            (Substance::Value, QoS::AtMostOnce) => {
+            (Substance::Value, QoS::AtMostOnce)
+                if !home.recent.is_past(version.origin, state.topic, version.stamp.wall()) =>
+            {
                 // QoS 0 does not come again by an outbox: this is its only way to who listens here.
                 self.accepted += 1;
                 home.stats.messages_in += 1;
