@@ -10,6 +10,7 @@ mod card;
 mod connection;
 mod door;
 mod endpoint;
+mod evict;
 mod frame;
 mod gather;
 mod key;

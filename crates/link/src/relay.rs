@@ -1,6 +1,7 @@
 //! Addresses lent by TURN servers (RFC 8656).
 
 use crate::door::{Event, TurnServer};
+use crate::evict::{self, Challenge, Verdict};
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -13,6 +14,9 @@ use turn_client_proto::udp::TurnClientUdp;
 /// A server that lent nothing is asked again after this, doubled each time up to [`RETRY_MAX`].
 const RETRY: Duration = Duration::from_secs(5);
 const RETRY_MAX: Duration = Duration::from_secs(300);
+/// Pause between the requests to give back what an earlier life left, and how many there are.
+const EVICT_PAUSE: Duration = Duration::from_millis(400);
+const EVICT_TRIES: u32 = 5;
 /// A machine with several addresses waits this long to see from which of them the server answers.
 const CHOOSE_MAX: Duration = Duration::from_millis(700);
 /// A server that has lent nothing by then does not answer, or not to these credentials.
@@ -25,6 +29,7 @@ pub(crate) struct Relay {
     epoch: Instant,
     state: State,
     failures: u32,
+    challenge: Option<Challenge>,
     permitted: BTreeSet<IpAddr>,
     bound: BTreeSet<SocketAddr>,
 }
@@ -34,6 +39,8 @@ enum State {
     Idle,
     /// Not clear yet from which of our addresses there is a way to it.
     Choosing { since: Instant },
+    /// An earlier life of ours holds an address there, which must be given back first.
+    Evicting { local: SocketAddr, tries: u32, due: Instant },
     /// It failed.
     Waiting { until: Instant },
     /// Asked, or lent.
@@ -68,21 +75,21 @@ pub(crate) enum Received {
 impl Relay {
     pub(crate) fn new(server: TurnServer, now: Instant) -> Self {
         let (permitted, bound) = (BTreeSet::new(), BTreeSet::new());
-        Self { server, epoch: now, state: State::Idle, failures: 0, permitted, bound }
+        Self { server, epoch: now, state: State::Idle, failures: 0, challenge: None, permitted, bound }
     }
 
     /// The address lent, and the one of this machine that it stands for.
     pub(crate) fn lent(&self) -> Option<(SocketAddr, SocketAddr)> {
         match &self.state {
             State::Active { local, relayed, .. } => relayed.map(|relayed| (relayed, *local)),
-            State::Idle | State::Choosing { .. } | State::Waiting { .. } => None,
+            State::Idle | State::Choosing { .. } | State::Evicting { .. } | State::Waiting { .. } => None,
         }
     }
 
     /// The address of this machine that talks to the server.
     pub(crate) fn local(&self) -> Option<SocketAddr> {
         match &self.state {
-            State::Active { local, .. } => Some(*local),
+            State::Active { local, .. } | State::Evicting { local, .. } => Some(*local),
             State::Idle | State::Choosing { .. } | State::Waiting { .. } => None,
         }
     }
@@ -94,7 +101,7 @@ impl Relay {
         let since = match &self.state {
             State::Idle => now,
             State::Choosing { since } => *since,
-            State::Waiting { .. } | State::Active { .. } => return,
+            State::Evicting { .. } | State::Waiting { .. } | State::Active { .. } => return,
         };
         let fits = |local: &&SocketAddr| local.is_ipv4() == self.server.address.is_ipv4();
         let fitting: Vec<_> = locals.iter().filter(fits).copied().collect();
@@ -188,6 +195,9 @@ impl Relay {
     /// Takes a datagram from the server.
     pub(crate) fn receive(&mut self, now: Instant, to: SocketAddr, datagram: &[u8]) -> Received {
         let at = self.reckon(now);
+        if self.challenged(now, to, datagram) {
+            return Received::Handled;
+        }
         let State::Active { client, local, relayed, due, carried_at, .. } = &mut self.state else {
             return Received::Refused;
         };
@@ -208,11 +218,42 @@ impl Relay {
         }
     }
 
+    /// Follows the server's challenges; true when the message was about an eviction.
+    fn challenged(&mut self, now: Instant, to: SocketAddr, datagram: &[u8]) -> bool {
+        if self.local() != Some(to) || datagram.first().is_none_or(|first| *first > 3) {
+            return false;
+        }
+        if let Some(challenge) = evict::challenge(datagram) {
+            self.challenge = Some(challenge);
+        }
+        match (evict::verdict(datagram), &mut self.state) {
+            (Verdict::Occupied, State::Active { relayed: None, .. }) => {
+                self.state = State::Evicting { local: to, tries: 0, due: now };
+            }
+            (Verdict::Stale, State::Evicting { due, .. }) => *due = now,
+            (Verdict::Vacated, State::Evicting { .. }) => self.state = State::Idle,
+            (Verdict::Occupied | Verdict::Stale | Verdict::Vacated | Verdict::Other, _) => return false,
+        }
+        true
+    }
+
+    /// Asks for the eviction; false when it was asked often enough.
+    fn evict(&mut self, now: Instant, sent: &mut Vec<(SocketAddr, SocketAddr, Vec<u8>)>) -> bool {
+        let State::Evicting { local, tries, due } = &mut self.state else { return true };
+        let request = self.challenge.as_ref().and_then(|challenge| evict::request(&self.server, challenge));
+        let Some(request) = request.filter(|_| *tries < EVICT_TRIES) else { return false };
+        *tries += 1;
+        *due = now + EVICT_PAUSE;
+        sent.push((*local, self.server.address, request));
+        true
+    }
+
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         match &self.state {
             State::Idle => None,
             State::Choosing { since } => Some(*since + CHOOSE_MAX),
             State::Waiting { until } => Some(*until),
+            State::Evicting { due, .. } => Some(*due),
             State::Active { due, .. } => Some(*due),
         }
     }
@@ -224,6 +265,9 @@ impl Relay {
         events: &mut Vec<Event>,
         sent: &mut Vec<(SocketAddr, SocketAddr, Vec<u8>)>,
     ) {
+        if !self.evict(now, sent) {
+            self.fail(now, events);
+        }
         let at = self.reckon(now);
         let epoch = self.epoch;
         let State::Active { client, relayed, due, asked_at, .. } = &mut self.state else { return };

@@ -233,8 +233,7 @@ impl Lab {
         let links = self.sites.iter().filter_map(|site| site.link.poll_timeout());
         let links = links.map(|at| at.saturating_duration_since(self.epoch)).min();
         let mail = self.mail.iter().map(|(at, ..)| *at).min();
-        let turn = self.turn.as_ref().and_then(turn::Server::poll_timeout);
-        [links, mail, turn, self.world.poll_timeout()].into_iter().flatten().min()
+        [links, mail, self.world.poll_timeout()].into_iter().flatten().min()
     }
 
     /// Lets time pass until `until`.
@@ -279,9 +278,6 @@ impl Lab {
             if self.sites[index].link.poll_timeout().is_some_and(|due| due <= now) {
                 self.input(index, Input::Timeout);
             }
-        }
-        if let Some(turn) = &mut self.turn {
-            turn.handle_timeout(self.now, &mut self.world);
         }
     }
 
