@@ -7,10 +7,9 @@ use alloc::vec::Vec;
 /// One word. A quoted one keeps its leading quote, which is how the parser knows it.
 #[derive(Clone, Copy, Debug)]
 struct Span {
+    /// It ends where the next one starts.
     start: u32,
-    end: u32,
     place: Place,
-    width: u32,
 }
 
 /// All words of a script.
@@ -29,16 +28,20 @@ impl Tokens {
     }
 
     pub(crate) fn word(&self, index: usize) -> Option<&[u8]> {
-        let span = self.spans.get(index)?;
-        self.text.get(span.start as usize..span.end as usize)
+        let start = self.spans.get(index)?.start as usize;
+        let end = self.spans.get(index + 1).map_or(self.text.len(), |next| next.start as usize);
+        self.text.get(start..end)
     }
 
     pub(crate) fn place(&self, index: usize) -> Place {
         self.spans.get(index).map_or(self.end, |span| span.place)
     }
 
+    /// Characters of a word, the closing quote included.
     pub(crate) fn width(&self, index: usize) -> u32 {
-        self.spans.get(index).map_or(1, |span| span.width)
+        let word = self.word(index).unwrap_or(b" ");
+        let characters = word.iter().filter(|&&byte| !(0x80..=0xbf).contains(&byte)).count();
+        (characters + usize::from(word.starts_with(b"\""))) as u32
     }
 }
 
@@ -76,6 +79,8 @@ pub(crate) fn lex(source: &[u8], keep_comments: bool) -> Result<Tokens, Diagnost
     }
     lexer.end_word();
     lexer.tokens.end = lexer.place;
+    lexer.tokens.text.shrink_to_fit();
+    lexer.tokens.spans.shrink_to_fit();
     Ok(lexer.tokens)
 }
 
@@ -153,11 +158,7 @@ impl Lexer<'_> {
 
     fn end_word(&mut self) {
         if let Some((start, place)) = self.word.take() {
-            let end = self.tokens.text.len() as u32;
-            let text = &self.tokens.text[start as usize..];
-            let characters = text.iter().filter(|&&byte| !(0x80..=0xbf).contains(&byte)).count();
-            let width = (characters + usize::from(matches!(self.quotes, Quotes::Inside(_)))) as u32;
-            self.tokens.spans.push(Span { start, end, place, width: width.max(1) });
+            self.tokens.spans.push(Span { start, place });
         }
     }
 }

@@ -309,6 +309,8 @@ impl<'a> Parser<'a> {
                     }
                 };
                 parser.at += usize::from(closed != Closed::Left);
+                // Most lists are short, and a growing one takes room for four.
+                actions.shrink_to_fit();
                 return Ok((actions, closed));
             }
         })

@@ -349,16 +349,23 @@ impl<'a> Parser<'a> {
     fn actions(&mut self, closers: &[&str]) -> Parsed<Vec<Action>> {
         self.nest(|parser| {
             let mut actions = Vec::new();
-            loop {
+            while !parser.closes(closers) {
                 let place = parser.current.place;
-                match parser.current.token {
-                    Token::Word(word) if closers.contains(&word) => return Ok(actions),
-                    Token::Word("on" | "config" | "option") | Token::End if closers.is_empty() => return Ok(actions),
-                    Token::Word(word) => actions.push(Action { place, kind: parser.action(word, closers)? }),
-                    _ => return Err(parser.no_action(closers)),
-                }
+                let Token::Word(word) = parser.current.token else { return Err(parser.no_action(closers)) };
+                actions.push(Action { place, kind: parser.action(word, closers)? });
             }
+            // Most lists are short, and a growing one takes room for four.
+            actions.shrink_to_fit();
+            Ok(actions)
         })
+    }
+
+    fn closes(&self, closers: &[&str]) -> bool {
+        match self.current.token {
+            Token::Word(word) if closers.contains(&word) => true,
+            Token::Word("on" | "config" | "option") | Token::End => closers.is_empty(),
+            _ => false,
+        }
     }
 
     fn no_action(&self, closers: &[&str]) -> Box<Diagnostic> {

@@ -1,5 +1,8 @@
 //! The rules at their door.
+#![allow(clippy::panic, reason = "tests fail by panicking, their helpers too")]
+
 mod bad_input;
+mod examples;
 mod language;
 mod policy;
 mod properties;

@@ -434,7 +434,7 @@ prop_assert_eq!(report.is_ok(), Engine::load(&text, Oddities::default(), Limits:
                 }
             }
             prop_assert!(outputs <= limits.outputs + 32);
-            now.instant = now.instant + Duration::from_millis(1);
+            now.instant += Duration::from_millis(1);
             Ok(())
         };
         handle(Input::Start, true)?;
