@@ -296,6 +296,9 @@ impl Outbox {
 
     /// The owed message of the same epoch before `index`; what lies between is settled.
     pub(crate) fn previous(&self, index: u64, id: Floor) -> u64 {
+        if self.owed.messages <= 1 {
+            return 0;
+        }
         let before = usize::try_from(index.saturating_sub(self.first)).unwrap_or(0).min(self.ring.len());
         let owed = self.ring.range(..before).rev().find_map(|slot| match slot.cargo {
             Cargo::Owed(_, id) => Some(id),

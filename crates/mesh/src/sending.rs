@@ -256,7 +256,11 @@ impl Peer {
             return Loaded::Waits;
         }
         let number = session.flight.depart(lane, index, bytes);
-        let record = message_record(body, number, home.epoch, self.outbox.previous(index, body.id), now);
+        let previous = match body.message.qos() {
+            QoS::AtMostOnce => 0,
+            QoS::AtLeastOnce | QoS::ExactlyOnce => self.outbox.previous(index, body.id),
+        };
+        let record = message_record(body, number, home.epoch, previous, now);
         match lane {
             Lane::Main => record.encode(bundler.main()),
             Lane::Own => {
