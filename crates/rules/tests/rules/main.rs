@@ -2,6 +2,7 @@
 #![allow(clippy::panic, reason = "tests fail by panicking, their helpers too")]
 
 mod bad_input;
+mod docs;
 mod examples;
 mod language;
 mod policy;
