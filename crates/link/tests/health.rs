@@ -5,10 +5,9 @@ mod world;
 use midge_link::{CandidateType, DownReason, Event, Input, Lane, PathKind};
 use nat::Kind::{self, FullCone, Open, PortRestricted, Symmetric};
 use nat::{NetId, Wire};
-use std::net::SocketAddr;
 use std::time::Duration;
 use world::turn::Server;
-use world::{Change, Lab, PORT, TURN, addr, ms, secs};
+use world::{Change, Lab, TURN, addr, ms, secs};
 
 fn up(seed: u64, kinds: [Kind; 2]) -> Lab {
     let mut lab = Lab::pair(seed, kinds);
@@ -207,26 +206,28 @@ fn one_sided_silence_is_noticed_by_the_other_side() {
 
 #[test]
 fn a_peer_that_starts_anew_is_met_again_at_once() {
-    for site in [0, 1] {
-        let mut lab = up(14, [PortRestricted, PortRestricted]);
-        let key = lab.sites[site].key;
-        let seed = if site == 0 { [1; 32] } else { [2; 32] };
-        lab.sites[site].link = lab.endpoint(midge_link::Config::new(seed), 99);
-        lab.sites[site].up.clear();
-        let address = SocketAddr::new([192, 168, site as u8 + 1, 2].into(), PORT);
-        lab.set_addresses(site, &[address]);
-        lab.set_servers(site);
-        assert_eq!(lab.sites[site].link.key(), key);
-        let began = lab.now;
-        let peers = [lab.sites[0].key, lab.sites[1].key];
-        lab.input(site, Input::Want { peer: peers[1 - site] });
-        // The other learns from the announcement that the peer was restarted, and says its card again.
-        lab.input(1 - site, Input::Restart { peer: key });
-        assert!(lab.come_up(secs(3)), "{}", lab.report());
-        println!("met again after {:?}", lab.now - began);
-        assert!(talks(&mut lab, secs(1)), "{}", lab.report());
-        lab.run_for(secs(60));
-        assert_eq!(downs(&lab, 1 - site).len(), 1, "{}", lab.report());
+    for kinds in [[PortRestricted, PortRestricted], [Symmetric, Symmetric]] {
+        for site in [0, 1] {
+            let mut lab = Lab::new(14);
+            lab.turn = Some(Server::new(addr(TURN)));
+            for (n, kind) in kinds.into_iter().enumerate() {
+                lab.site(kind, Wire::delayed(ms(10)), n as u8 + 1);
+            }
+            lab.everybody_wants_everybody();
+            assert!(lab.come_up(secs(5)), "{}", lab.report());
+            lab.run_for(secs(90));
+            lab.restart(site);
+            let began = lab.now;
+            let key = lab.sites[site].key;
+            // The other learns from the announcement that the peer was restarted, and says its card again.
+            lab.input(1 - site, Input::Restart { peer: key });
+            assert!(lab.come_up(secs(3)), "{}", lab.report());
+            println!("{kinds:?}, site {site}: met again after {:?}", lab.now - began);
+            assert!(talks(&mut lab, secs(1)), "{}", lab.report());
+            lab.run_for(secs(60));
+            assert_eq!(downs(&lab, 1 - site).len(), 1, "{}", lab.report());
+            assert_eq!(lab.turn.as_ref().expect("a server").lost_to_private, 0);
+        }
     }
 }
 

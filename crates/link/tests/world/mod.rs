@@ -37,6 +37,7 @@ fn some_instant() -> Instant {
 pub struct Site {
     pub link: Endpoint,
     pub net: NetId,
+    pub seed: [u8; 32],
     pub key: PeerKey,
     pub up: BTreeMap<PeerKey, Path>,
     /// Every change of a link, with its time.
@@ -68,6 +69,7 @@ pub struct Lab {
     pub mail_works: bool,
     pub stun_works: bool,
     pub turn: Option<turn::Server>,
+    restarts: u8,
 }
 
 impl Lab {
@@ -85,6 +87,7 @@ impl Lab {
             mail_works: true,
             stun_works: true,
             turn: None,
+            restarts: 0,
         }
     }
 
@@ -115,8 +118,10 @@ impl Lab {
 
     pub fn site_with(&mut self, net: NetId, ip: IpAddr, config: Config) -> usize {
         self.world.join(net, ip);
+        let seed = config.key_seed;
         let link = self.endpoint(config, self.sites.len() as u8);
         let site = Site {
+            seed,
             key: link.key(),
             link,
             net,
@@ -139,6 +144,20 @@ impl Lab {
         rng_seed[0] = self.now.as_millis() as u8;
         rng_seed[1] = (self.now.as_millis() >> 8) as u8;
         Endpoint::new(config, rng_seed, self.instant()).expect("a key")
+    }
+
+    /// The program is killed and started anew, with the same key and port.
+    pub fn restart(&mut self, site: usize) {
+        let addresses: Vec<_> = self.sites[site].link.candidates().iter().map(|c| c.address).take(1).collect();
+        let seed = self.sites[site].seed;
+        self.restarts += 1;
+        self.sites[site].link = self.endpoint(Config::new(seed), 100 + self.restarts);
+        self.sites[site].up.clear();
+        self.set_addresses(site, &addresses);
+        self.set_servers(site);
+        for key in self.sites.iter().map(|site| site.key).collect::<Vec<_>>() {
+            self.input(site, Input::Want { peer: key });
+        }
     }
 
     pub fn set_servers(&mut self, site: usize) {
