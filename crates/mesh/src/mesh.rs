@@ -87,6 +87,7 @@ impl Mesh {
         self.now = now;
         self.upkeep = now.instant + UPKEEP;
         self.begin_epoch(now);
+        self.home.recent.forget(now.wall);
         self.restore_outboxes();
         for peer in self.peers.values_mut() {
             let site = peer.site;

@@ -18,6 +18,11 @@ pub(crate) struct Recent {
 }
 
 impl Recent {
+    /// What was delivered before is not known: everything up to now may have been.
+    pub(crate) fn forget(&mut self, now: Wall) {
+        self.forgotten = now;
+    }
+
     /// A message was delivered.
     pub(crate) fn note(&mut self, origin: SiteId, topic: Topic<'_>, published: Wall) {
         let topic = hash(topic);

@@ -199,7 +199,7 @@ impl Plot {
                 self.world.crash(a, rest);
                 if self.planted == Some(Planted::ForgetsLedger) {
                     // The mesh's records of what it has accepted.
-                    self.world.sites[a].disk.forget(b"mL");
+                    self.world.sites[a].disk.forget(b"ml");
                 }
             }
         }
@@ -212,7 +212,8 @@ impl Plot {
             let words: Vec<Word> = self.world.devices[from].heard[self.copied[from]..].to_vec();
             self.copied[from] = self.world.devices[from].heard.len();
             let speaker = self.world.devices[to].site;
-            for word in words {
+            // A few at a time: the circle shows, the world does not fill up.
+            for word in words.into_iter().take(3) {
                 self.world.publish(self.speakers[speaker], Word { qos: QoS::AtMostOnce, ..word }, false);
             }
         }
