@@ -254,6 +254,27 @@ fn wildcards() -> Scene {
     scene
 }
 
+/// Bytes that a connected client takes, without and with a subscription and traffic that is over.
+fn memory() {
+    let mut scene = Scene::new();
+    let clients = |scene: &mut Scene, first: u32, filtered: bool| {
+        let counted = allocation_counter::measure(|| {
+            for slot in first..first + 10_000 {
+                let filters = if filtered { vec![format!("bench/idle/{slot}")] } else { Vec::new() };
+                scene.client(slot, &filters);
+                while scene.broker.poll_output().is_some() {}
+                let outgoing = scene.broker.outgoing(conn(slot)).unwrap();
+                outgoing.advance(outgoing.len());
+                scene.broker.handle(NOW, Input::Drained { conn: conn(slot) });
+            }
+        });
+        counted.bytes_current / 10_000
+    };
+    let plain = clients(&mut scene, 0, false);
+    let subscribed = clients(&mut scene, 10_000, true);
+    println!("an idle client: {plain} bytes, with a subscription: {subscribed} bytes");
+}
+
 fn main() {
     type Case = (&'static str, fn() -> Scene, usize);
     let cases: [Case; 11] = [
@@ -282,5 +303,8 @@ fn main() {
         (scene.deliveries, scene.spent, scene.allocations) = (0, Duration::ZERO, 0);
         (0..rounds).for_each(|number| scene.round(number));
         scene.report(name);
+    }
+    if only.as_deref().is_none_or(|only| only == "memory") {
+        memory();
     }
 }

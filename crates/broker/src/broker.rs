@@ -280,8 +280,8 @@ impl Broker {
             self.journal.begin();
             match alarm {
                 Alarm::Silence { slot, generation } => self.silence(now, ConnId { slot, generation }),
-                Alarm::Expiry { listener, number } => self.expire(now, listener, number),
-                Alarm::Will { listener, number } => self.will_due(now, listener, number),
+                Alarm::Expiry { listener, stamp } => self.expire(now, listener, stamp),
+                Alarm::Will { listener, stamp } => self.will_due(now, listener, stamp),
             }
         }
     }
@@ -292,11 +292,11 @@ impl Broker {
         let cold = &connection.cold;
         let due = match connection.phase {
             Phase::Closing => return,
-            Phase::Serving(_) if cold.patience.is_zero() => return,
+            Phase::Serving(_) if cold.patience_millis == 0 => return,
             // Whom nobody listens to, or who waits for us, is not silent.
-            Phase::Serving(_) if connection.reading.is_paused() => now.instant + cold.patience,
+            Phase::Serving(_) if connection.reading.is_paused() => now.instant + cold.patience(),
             Phase::Verifying => now.instant + self.config.connect_timeout,
-            Phase::Serving(_) | Phase::Greeting | Phase::Welcome => cold.heard + cold.patience,
+            Phase::Serving(_) | Phase::Greeting | Phase::Welcome => cold.heard + cold.patience(),
         };
         if due > now.instant {
             self.timers.set(due, Alarm::Silence { slot: conn.slot, generation: conn.generation });
@@ -305,12 +305,12 @@ impl Broker {
         }
     }
 
-    fn expire(&mut self, now: Now, id: ListenerId, number: u64) {
-        let Some(session) = self.listeners.session(id).filter(|session| session.number == number) else { return };
+    fn expire(&mut self, now: Now, id: ListenerId, stamp: u32) {
+        let Some(session) = self.listeners.session(id).filter(|session| session.stamp() == stamp) else { return };
         let Presence::Away { since } = session.presence else { return };
         let Some(end) = session.expiry.end(since) else { return };
         if end > now.wall {
-            self.timers.set(now.instant + end.since(now.wall), Alarm::Expiry { listener: id, number });
+            self.timers.set(now.instant + end.since(now.wall), Alarm::Expiry { listener: id, stamp });
             return;
         }
         self.stats.expired += 1;
@@ -318,12 +318,12 @@ impl Broker {
         self.remove_session(now, id);
     }
 
-    fn will_due(&mut self, now: Now, id: ListenerId, number: u64) {
-        let Some(session) = self.listeners.session(id).filter(|session| session.number == number) else { return };
+    fn will_due(&mut self, now: Now, id: ListenerId, stamp: u32) {
+        let Some(session) = self.listeners.session(id).filter(|session| session.stamp() == stamp) else { return };
         let (Presence::Away { since }, Some(will)) = (session.presence, &session.will) else { return };
         let due = since + will.delay;
         if due > now.wall {
-            self.timers.set(now.instant + due.since(now.wall), Alarm::Will { listener: id, number });
+            self.timers.set(now.instant + due.since(now.wall), Alarm::Will { listener: id, stamp });
             return;
         }
         self.publish_will(now, id);

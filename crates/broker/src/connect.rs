@@ -1,18 +1,15 @@
 //! CONNECT to DISCONNECT: who comes in, with which session, and how a connection ends.
 use crate::broker::Broker;
 use crate::config::Admission;
-use crate::connection::{Cold, Phase, Reading};
+use crate::connection::{Phase, Reading};
 use crate::door::{Credentials, Output};
 use crate::event::{Cause, Event};
 use crate::index::{ListenerId, is_system};
 use crate::listener::Expiry;
 use crate::timer::Alarm;
 use alloc::boxed::Box;
-use alloc::vec::Vec;
 use core::num::NonZeroU16;
-use core::time::Duration;
 use mqtt::codec;
-use mqtt::handshake::Inbound;
 use mqtt::packet::{ConnAck, Connect, Disconnect, Packet};
 use mqtt::property::{ConnAckProperties, DisconnectProperties};
 use mqtt::{Inbox, Now, ReasonCode, Version};
@@ -95,7 +92,7 @@ impl Broker {
             (Version::V5, _) => Expiry::from_secs(connect.properties.session_expiry_secs.unwrap_or(0)),
             (Version::V3_1 | Version::V3_1_1, true) => Expiry::WithConnection,
             (Version::V3_1 | Version::V3_1_1, false) => {
-                self.config.v3_session_expiry.map_or(Expiry::Never, Expiry::After)
+                self.config.v3_session_expiry.map_or(Expiry::Never, Expiry::from)
             }
         };
         wanted.at_most(self.config.session_expiry_max)
@@ -115,10 +112,12 @@ impl Broker {
         connection.cold.problem_info = properties.request_problem_info.unwrap_or(true);
         connection.cold.heard = now.instant;
         // One and a half times the keep-alive [MQTT-3.1.2-22].
-        connection.cold.patience = Duration::from_millis(u64::from(keep_alive) * 1500);
-        if keep_alive != 0 {
+        connection.cold.patience_millis = u32::from(keep_alive) * 1500;
+        let patience = connection.cold.patience();
+        // The alarm for CONNECT is still to come; where it comes soon enough it finds out itself what is next.
+        if keep_alive != 0 && patience < self.config.connect_timeout {
             let alarm = Alarm::Silence { slot, generation: connection.id.generation };
-            self.timers.set(now.instant + connection.cold.patience, alarm);
+            self.timers.set(now.instant + patience, alarm);
         }
         self.stats.connected += 1;
         self.stats.connected_max = self.stats.connected_max.max(self.stats.connected);
@@ -227,8 +226,7 @@ impl Broker {
     /// Closes, as soon as nothing waits for a commit.
     fn shut(&mut self, slot: u32) {
         let Some(connection) = self.connections.get_mut(slot) else { return };
-        let Cold { inbox, aliases, deferred, .. } = &mut *connection.cold;
-        (*inbox, *aliases, *deferred) = (Inbox::new(), Vec::new(), Vec::new());
+        (connection.cold.inbox, connection.cold.rare) = (Inbox::new(), None);
         connection.reading = Reading::Freely;
         if !connection.outgoing.is_held() {
             self.outputs.push_back(Output::Close(connection.id));
@@ -238,10 +236,6 @@ impl Broker {
     /// A fresh receiving half: version 5 is bound by what it was announced.
     pub(crate) fn receive_max(&self, version: Version) -> NonZeroU16 {
         if version == Version::V5 { self.config.receive_max } else { NonZeroU16::MAX }
-    }
-
-    pub(crate) fn new_inbound(&self, version: Version) -> Inbound {
-        Inbound::new(self.receive_max(version))
     }
 }
 

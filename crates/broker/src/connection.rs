@@ -47,13 +47,34 @@ pub(crate) struct Cold {
     /// When the last bytes came.
     pub(crate) heard: Instant,
     /// How long it may be silent; zero is for ever.
-    pub(crate) patience: Duration,
+    pub(crate) patience_millis: u32,
+    pub(crate) rare: Option<Box<Rare>>,
+    /// Request Problem Information.
+    pub(crate) problem_info: bool,
+}
+
+/// What most connections never need.
+#[derive(Debug, Default)]
+pub(crate) struct Rare {
     /// Topics by alias minus one.
     pub(crate) aliases: Vec<Option<TopicBuf>>,
     /// Packets that wait for a verdict or for room in somebody's queue, as bytes.
     pub(crate) deferred: Vec<u8>,
-    /// Request Problem Information.
-    pub(crate) problem_info: bool,
+}
+
+impl Cold {
+    pub(crate) fn patience(&self) -> Duration {
+        Duration::from_millis(u64::from(self.patience_millis))
+    }
+
+    pub(crate) fn rare(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
+    }
+
+    /// Bytes that wait.
+    pub(crate) fn deferred_len(&self) -> usize {
+        self.rare.as_ref().map_or(0, |rare| rare.deferred.len())
+    }
 }
 
 /// Whether the client is listened to.
@@ -114,9 +135,8 @@ impl Connections {
             origin: origin.into(),
             inbox: Inbox::new(),
             heard: now,
-            patience,
-            aliases: Vec::new(),
-            deferred: Vec::new(),
+            patience_millis: u32::try_from(patience.as_millis()).unwrap_or(u32::MAX),
+            rare: None,
             problem_info: true,
         };
         self.slots[slot] = Some(Connection {

@@ -123,6 +123,10 @@ impl Index {
                 false
             }
             Err(place) => {
+                if members.is_empty() {
+                    // Most filters have one subscriber.
+                    members.reserve_exact(1);
+                }
                 members.insert(place, member);
                 true
             }

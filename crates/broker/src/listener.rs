@@ -56,7 +56,8 @@ pub(crate) struct Session {
     pub(crate) queue: Queue,
     /// Our batch that the youngest message of the queue waits for.
     pub(crate) queued_in: u64,
-    pub(crate) inbound: Inbound,
+    /// Absent until a QoS 2 message comes in.
+    pub(crate) inbound: Option<Box<Inbound>>,
     pub(crate) will: Option<Box<Will>>,
     /// Retained messages still to be sent.
     #[allow(clippy::box_collection, reason = "absent from most sessions, and they are many: one word")]
@@ -75,8 +76,15 @@ pub(crate) enum Presence {
 pub(crate) enum Expiry {
     /// It ends with the connection.
     WithConnection,
-    After(Duration),
+    AfterSecs(u32),
     Never,
+}
+
+impl Session {
+    /// Tells the uses of one listener's number apart, in alarms.
+    pub(crate) fn stamp(&self) -> u32 {
+        self.number as u32
+    }
 }
 
 impl Expiry {
@@ -85,29 +93,35 @@ impl Expiry {
         match secs {
             0 => Self::WithConnection,
             u32::MAX => Self::Never,
-            secs => Self::After(Duration::from_secs(u64::from(secs))),
+            secs => Self::AfterSecs(secs),
         }
     }
 
     pub(crate) fn to_secs(self) -> u32 {
         match self {
             Self::WithConnection => 0,
-            Self::After(duration) => u32::try_from(duration.as_secs()).unwrap_or(u32::MAX - 1).min(u32::MAX - 1),
+            Self::AfterSecs(secs) => secs,
             Self::Never => u32::MAX,
         }
     }
 
     pub(crate) fn at_most(self, max: Option<Duration>) -> Self {
-        max.map_or(self, |max| self.min(Self::After(max)))
+        max.map_or(self, |max| self.min(Self::from(max)))
     }
 
     /// When a session ends that nobody was connected to since then; `None` is never.
     pub(crate) fn end(self, since: Wall) -> Option<Wall> {
         match self {
             Self::WithConnection => Some(since),
-            Self::After(duration) => Some(since + duration),
+            Self::AfterSecs(secs) => Some(since + Duration::from_secs(u64::from(secs))),
             Self::Never => None,
         }
+    }
+}
+
+impl From<Duration> for Expiry {
+    fn from(duration: Duration) -> Self {
+        Self::from_secs(u32::try_from(duration.as_secs()).unwrap_or(u32::MAX))
     }
 }
 

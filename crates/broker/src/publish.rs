@@ -14,7 +14,7 @@ use crate::route::Route;
 use alloc::boxed::Box;
 use core::num::NonZeroU32;
 use mqtt::codec::{self, AckKind, PlainPublish};
-use mqtt::handshake::Arrival;
+use mqtt::handshake::{Arrival, Inbound};
 use mqtt::packet::{Packet, Publish};
 use mqtt::{Message, Now, PacketId, QoS, ReasonCode, Topic, Version};
 
@@ -110,7 +110,7 @@ impl Broker {
             return self.fault(now, slot, ReasonCode::TopicAliasInvalid);
         }
         let Some(connection) = self.connections.get_mut(slot) else { return };
-        let aliases = &mut connection.cold.aliases;
+        let aliases = &mut connection.cold.rare().aliases;
         let at = usize::from(alias - 1);
         if aliases.len() <= at {
             aliases.resize(at + 1, None);
@@ -127,7 +127,7 @@ impl Broker {
         self.publish_to(now, incoming, &mut Letter::from_publish(publish, topic.borrow(), raw, now.wall));
         // Taken out while the message was under way, so that nothing had to be copied.
         if let Some(connection) = self.connections.get_mut(slot)
-            && let Some(place) = connection.cold.aliases.get_mut(at)
+            && let Some(place) = connection.cold.rare().aliases.get_mut(at)
         {
             *place = Some(topic);
         }
@@ -146,7 +146,7 @@ impl Broker {
         if letter.qos == QoS::ExactlyOnce
             && let Some(id) = packet_id
         {
-            match self.arrive(now, slot, listener, id) {
+            match self.arrive(now, incoming, id) {
                 Some(Arrival::New) => {}
                 Some(Arrival::Duplicate) => return self.acknowledge(slot, AckKind::PubRec, id, ReasonCode::Success),
                 None => return,
@@ -169,12 +169,14 @@ impl Broker {
     }
 
     /// A QoS 2 PUBLISH is there for the first time, or once more; none if the client sends too many at once.
-    fn arrive(&mut self, now: Now, slot: u32, listener: ListenerId, id: PacketId) -> Option<Arrival> {
-        let session = self.listeners.session_mut(listener)?;
-        match session.inbound.publish_qos2(id) {
+    fn arrive(&mut self, now: Now, incoming: Incoming, id: PacketId) -> Option<Arrival> {
+        let receive_max = self.receive_max(incoming.version);
+        let session = self.listeners.session_mut(incoming.listener)?;
+        let inbound = session.inbound.get_or_insert_with(|| Box::new(Inbound::new(receive_max)));
+        match inbound.publish_qos2(id) {
             Ok(arrival) => Some(arrival),
             Err(_) => {
-                self.fault(now, slot, ReasonCode::ReceiveMaximumExceeded);
+                self.fault(now, incoming.slot, ReasonCode::ReceiveMaximumExceeded);
                 None
             }
         }
@@ -192,7 +194,7 @@ impl Broker {
         let Some(entry) = self.listeners.get_mut(listener) else { return };
         let durable = entry.durable;
         let Some(session) = entry.session_mut() else { return };
-        if session.inbound.refuse(id) && durable {
+        if session.inbound.as_mut().is_some_and(|inbound| inbound.refuse(id)) && durable {
             self.journal.store(record::inbound_key(session.number, id), None);
         }
     }

@@ -163,7 +163,7 @@ impl Broker {
     /// Keeps a packet until it can be processed. Those after it wait too, but for acknowledgements and pings.
     pub(crate) fn defer(&mut self, slot: u32, packet: &Packet<'_>) {
         let Some(connection) = self.connections.get_mut(slot) else { return };
-        let encoded = codec::encode(packet, connection.version, &mut connection.cold.deferred);
+        let encoded = codec::encode(packet, connection.version, &mut connection.cold.rare().deferred);
         debug_assert!(encoded.is_ok(), "what was read can be written");
         if connection.reading == Reading::Freely {
             connection.reading = Reading::Deferring;
@@ -174,7 +174,7 @@ impl Broker {
     fn pause_if_much(&mut self, slot: u32) {
         let limit = self.config.deferred_bytes_max;
         let Some(connection) = self.connections.get_mut(slot) else { return };
-        if connection.reading == Reading::Deferring && connection.cold.deferred.len() >= limit {
+        if connection.reading == Reading::Deferring && connection.cold.deferred_len() >= limit {
             connection.reading = Reading::Paused;
             self.outputs.push_back(Output::Pause(connection.id));
         }
@@ -192,13 +192,13 @@ impl Broker {
     pub(crate) fn retry(&mut self, now: Now, slot: u32) {
         let Some(connection) = self.connections.get_mut(slot) else { return };
         let (id, packet_max) = (connection.id, self.config.packet_max);
-        let deferred = core::mem::take(&mut connection.cold.deferred);
+        let deferred = core::mem::take(&mut connection.cold.rare().deferred);
         let was_paused = connection.reading.is_paused();
         connection.reading = Reading::Freely;
         let mut rest = &deferred[..];
         while let Some(connection) = self.connections.named(id).filter(|c| c.phase != Phase::Closing) {
             if connection.reading != Reading::Freely {
-                connection.cold.deferred.extend_from_slice(rest);
+                connection.cold.rare().deferred.extend_from_slice(rest);
                 break;
             }
             let (phase, version, reading) = (connection.phase, connection.version, connection.reading);
@@ -218,7 +218,7 @@ impl Broker {
         if !was_paused {
             return self.pause_if_much(id.slot);
         }
-        if connection.cold.deferred.len() >= limit {
+        if connection.cold.deferred_len() >= limit {
             connection.reading = Reading::Paused;
         } else {
             self.outputs.push_back(Output::Resume(id));

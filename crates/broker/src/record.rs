@@ -350,7 +350,7 @@ mod tests {
     #[test]
     fn fixtures() {
         let session = SessionRecord {
-            expiry: Expiry::After(Duration::from_secs(60)),
+            expiry: Expiry::AfterSecs(60),
             presence: Presence::Away { since: Wall(0x0102) },
             sent: Sequence(3),
             user: Some("u".into()),

@@ -82,8 +82,11 @@ impl Broker {
             return self.discard(number, &staged);
         };
         let was_away = matches!(record.presence, Presence::Away { .. });
-        let mut inbound = Inbound::new(self.config.receive_max);
-        staged.inbound.iter().for_each(|&id| inbound.restore(id));
+        let inbound = (!staged.inbound.is_empty()).then(|| {
+            let mut inbound = Inbound::new(self.config.receive_max);
+            staged.inbound.iter().for_each(|&id| inbound.restore(id));
+            Box::new(inbound)
+        });
         let mut session = Session {
             number,
             client_id: record.client_id.clone(),
@@ -146,13 +149,13 @@ impl Broker {
     fn set_alarms(&mut self, now: Now, session: &Session) {
         let Presence::Away { since } = session.presence else { return };
         let listener = self.listeners.next_id();
-        let number = session.number;
+        let stamp = session.stamp();
         if let Some(end) = session.expiry.end(since) {
-            self.timers.set(now.instant + end.since(now.wall), Alarm::Expiry { listener, number });
+            self.timers.set(now.instant + end.since(now.wall), Alarm::Expiry { listener, stamp });
         }
         if let Some(will) = &session.will {
             let due = (since + will.delay).since(now.wall).max(self.config.will_grace);
-            self.timers.set(now.instant + due, Alarm::Will { listener, number });
+            self.timers.set(now.instant + due, Alarm::Will { listener, stamp });
         }
     }
 

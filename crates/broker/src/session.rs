@@ -43,7 +43,7 @@ impl Broker {
             // CONNACK says that there is no older session: it must not come back with a restart.
             self.journal.hold();
         }
-        let id = found.unwrap_or_else(|| self.new_session(client_id, connect));
+        let id = found.unwrap_or_else(|| self.new_session(client_id));
         let window = connect.properties.receive_max.map_or(NonZeroU16::MAX, |max| max);
         let window = window.min(self.config.in_flight_max);
         let receive_max = self.receive_max(connect.version);
@@ -60,7 +60,9 @@ impl Broker {
         let will_changes = session.will.is_some() || will.is_some();
         session.will = will;
         session.queue.resume(window);
-        session.inbound.resume(receive_max);
+        if let Some(inbound) = &mut session.inbound {
+            inbound.resume(receive_max);
+        }
         match (was_durable, durable) {
             (_, true) => self.store_session(id),
             (true, false) => {
@@ -75,7 +77,7 @@ impl Broker {
         (id, found.is_some())
     }
 
-    fn new_session(&mut self, client_id: &str, connect: &Connect<'_>) -> ListenerId {
+    fn new_session(&mut self, client_id: &str) -> ListenerId {
         let number = self.next_session;
         self.next_session += 1;
         let session = Session {
@@ -87,7 +89,7 @@ impl Broker {
             subscriptions: Vec::new(),
             queue: Queue::new(self.config.in_flight_max),
             queued_in: 0,
-            inbound: self.new_inbound(connect.version),
+            inbound: None,
             will: None,
             owed: None,
         };
@@ -127,7 +129,7 @@ impl Broker {
             let (pattern, share) = self.index.filter(key);
             self.journal.note(record::subscription_key(session.number, pattern, share), None);
         }
-        for packet_id in session.inbound.iter() {
+        for packet_id in session.inbound.iter().flat_map(|inbound| inbound.iter()) {
             self.journal.note(record::inbound_key(session.number, packet_id), None);
         }
         for (sequence, entry) in session.queue.iter_mut() {
@@ -158,9 +160,9 @@ impl Broker {
         let window = self.config.in_flight_max;
         session.queue.resume(window);
         let is_over = session.queue.is_over(&self.config);
-        let number = session.number;
+        let stamp = session.stamp();
         if let Some(end) = session.expiry.end(now.wall) {
-            self.timers.set(now.instant + end.since(now.wall), Alarm::Expiry { listener: id, number });
+            self.timers.set(now.instant + end.since(now.wall), Alarm::Expiry { listener: id, stamp });
         }
         let will_delay = session.will.as_ref().map(|will| will.delay);
         if let Some(listener) = self.listeners.get_mut(id) {
@@ -170,7 +172,7 @@ impl Broker {
         self.room = true;
         match will_delay {
             Some(delay) if delay.is_zero() => self.publish_will(now, id),
-            Some(delay) => self.timers.set(now.instant + delay, Alarm::Will { listener: id, number }),
+            Some(delay) => self.timers.set(now.instant + delay, Alarm::Will { listener: id, stamp }),
             None => {}
         }
     }
@@ -281,7 +283,7 @@ impl Broker {
         let Some(listener) = self.listeners.get_mut(id) else { return };
         let durable = listener.durable;
         let Some(session) = listener.session_mut() else { return };
-        let known = session.inbound.release(packet_id);
+        let known = session.inbound.as_mut().is_some_and(|inbound| inbound.release(packet_id));
         if known && durable {
             // PUBCOMP must not be out while the store would still take a new message for a repetition.
             self.journal.store(record::inbound_key(session.number, packet_id), None);

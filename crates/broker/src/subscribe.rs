@@ -122,7 +122,12 @@ impl Broker {
         let Some(listener) = self.listeners.get_mut(member.listener) else { return false };
         let added = self.index.insert(filter, member, listener.counts());
         if added.is_new {
-            listener.subscriptions().push(added.key);
+            let subscriptions = listener.subscriptions();
+            if subscriptions.is_empty() {
+                // Most clients have one.
+                subscriptions.reserve_exact(1);
+            }
+            subscriptions.push(added.key);
         }
         if let Some(filter) = added.began {
             self.outputs.push_back(Output::Interest { filter, wanted: true });

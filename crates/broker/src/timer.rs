@@ -9,9 +9,9 @@ pub(crate) enum Alarm {
     /// CONNECT, or anything at all, should have come.
     Silence { slot: u32, generation: u32 },
     /// A session may be over.
-    Expiry { listener: u32, number: u64 },
+    Expiry { listener: u32, stamp: u32 },
     /// A will may be due.
-    Will { listener: u32, number: u64 },
+    Will { listener: u32, stamp: u32 },
 }
 
 /// Alarms by their time; those of one time in the order of [`Alarm`].

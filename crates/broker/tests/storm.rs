@@ -151,7 +151,7 @@ impl Client {
             }
             Packet::SubAck(_) => self.subscribed = true,
             Packet::PubAck(ack) => {
-                self.under_way.retain(|owed| owed.0 != ack.packet_id.get() || owed.2 != QoS::AtLeastOnce)
+                self.under_way.retain(|owed| owed.0 != ack.packet_id.get() || owed.2 != QoS::AtLeastOnce);
             }
             Packet::PubRec(ack) => {
                 let id = ack.packet_id.get();
