@@ -38,6 +38,8 @@ pub struct Device {
     pub acknowledged: Vec<bool>,
     /// In the order of arrival.
     pub heard: Vec<Word>,
+    /// The same, whole.
+    pub messages: Vec<mqtt::Message>,
     /// Whether all its filters have been confirmed.
     pub subscribed: bool,
     /// Connections that ended otherwise than by its own wish.
@@ -63,6 +65,7 @@ impl Device {
             spoken: Vec::new(),
             acknowledged: Vec::new(),
             heard: Vec::new(),
+            messages: Vec::new(),
             subscribed: filters.is_empty(),
             broken: 0,
             tokens: BTreeMap::new(),
@@ -94,11 +97,14 @@ impl Device {
             match event {
                 Event::Connected(_) if !self.subscribed => self.subscribe(now),
                 Event::Subscribed { .. } => self.subscribed = true,
-                Event::Message(incoming) => self.heard.push(Word {
-                    topic: incoming.message.topic().as_str().to_owned(),
-                    payload: String::from_utf8_lossy(incoming.message.payload()).into_owned(),
-                    qos: incoming.message.qos(),
-                }),
+                Event::Message(incoming) => {
+                    self.heard.push(Word {
+                        topic: incoming.message.topic().as_str().to_owned(),
+                        payload: String::from_utf8_lossy(incoming.message.payload()).into_owned(),
+                        qos: incoming.message.qos(),
+                    });
+                    self.messages.push(incoming.message);
+                }
                 Event::Acknowledged { token, reason } if !reason.is_error() => {
                     if let Some(&index) = self.tokens.get(&token) {
                         self.acknowledged[index] = true;
