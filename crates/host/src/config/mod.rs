@@ -10,6 +10,8 @@ mod mosquitto;
 mod native;
 mod reference;
 mod report;
+#[cfg(test)]
+mod tests;
 mod units;
 
 pub use address::{Address, Mailbox, Secret, TurnServer};

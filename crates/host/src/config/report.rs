@@ -37,14 +37,14 @@ pub struct Problem {
 #[derive(Clone, PartialEq, Debug)]
 pub struct Report {
     path: PathBuf,
-    config: Config,
+    config: Box<Config>,
     problems: Vec<Problem>,
     left_out: usize,
 }
 
 impl Report {
     pub(super) fn new(path: &Path) -> Self {
-        Self { path: path.to_owned(), config: Config::default(), problems: Vec::new(), left_out: 0 }
+        Self { path: path.to_owned(), config: Box::default(), problems: Vec::new(), left_out: 0 }
     }
 
     pub(super) fn unreadable(path: &Path, error: &io::Error) -> Self {
@@ -84,7 +84,7 @@ impl Report {
 
     /// Sets the configuration that was read and brings the problems into the order of the file.
     pub(super) fn finish(mut self, config: Config) -> Self {
-        self.config = config;
+        *self.config = config;
         self.problems.sort_by_key(|problem| (problem.line, problem.column));
         self
     }
@@ -109,7 +109,7 @@ impl Report {
     /// # Errors
     /// The report itself, whose `Display` lists what is wrong.
     pub fn into_config(self) -> Result<Config, Self> {
-        if self.is_ok() { Ok(self.config) } else { Err(self) }
+        if self.is_ok() { Ok(*self.config) } else { Err(self) }
     }
 
     /// For `midge check --json`.

@@ -1,9 +1,25 @@
 //! The disk: key and value pairs, committed batch by batch, read back whole at the start.
 //!
-//! Never decides what is stored or what it means; never fails a start because of damage. Used by one thread at a
-//! time (it is `Send`); start reading at [`Store`].
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+//! Never decides what is stored or what it means; never fails a start because of damage. SQLite does the work
+//! (`docs/store.md` says why); this adds a check sum per record, a look at the write-ahead log that SQLite would cut off
+//! silently, and the rescue of what is good in a damaged file. Used by one thread at a time (it is `Send`). Start
+//! reading at [`Store`].
+mod ahead;
+mod database;
+mod error;
+mod lock;
+mod salvage;
+#[cfg(test)]
+mod tests;
+
+pub use error::{StoreError, Trouble};
+
+use database::{Database, Sound};
+use error::io_error;
+use lock::Lock;
 use std::fmt;
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 /// How far a commit must have got before it is acknowledged.
@@ -18,9 +34,10 @@ pub enum SyncMode {
 
 /// The records of one site, below its data directory.
 pub struct Store {
+    path: PathBuf,
     database: Database,
-    records: Keyspace,
-    sync: SyncMode,
+    /// Held as long as the store: no other process may come near the files.
+    _lock: Lock,
 }
 
 /// What was found when a store was opened.
@@ -31,7 +48,7 @@ pub struct Opened {
 }
 
 /// Damage, and where it is kept for those who want to look at it.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct SetAside {
     /// The file as it is called now.
     pub path: PathBuf,
@@ -39,22 +56,11 @@ pub struct SetAside {
     pub what: String,
 }
 
-/// Why the store can't be used, and what to do.
-#[derive(Debug)]
-pub struct StoreError {
-    /// The directory or file concerned.
-    pub path: PathBuf,
-    /// What was found and what to do.
-    pub what: String,
-}
-
-impl fmt::Display for StoreError {
+impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.path.display(), self.what)
+        f.debug_struct("Store").field("path", &self.path).finish_non_exhaustive()
     }
 }
-
-impl std::error::Error for StoreError {}
 
 impl Store {
     /// Opens the store below `dir`, or makes a new one; damage is set aside and told, never a reason to fail.
@@ -62,59 +68,59 @@ impl Store {
     /// # Errors
     /// When another process has it open, or the directory can't be written: named, with what to do.
     pub fn open(dir: &Path, sync: SyncMode) -> Result<(Self, Opened), StoreError> {
-        let path = dir.join("store");
-        let wrong = |error: fjall::Error| StoreError { path: path.clone(), what: error.to_string() };
-        let database = Database::builder(&path).worker_threads(1).cache_size(256 * 1024).open().map_err(wrong)?;
-        let records = database
-            .keyspace("records", || KeyspaceCreateOptions::default().max_memtable_size(4 * 1024 * 1024))
-            .map_err(wrong)?;
-        Ok((Self { database, records, sync }, Opened::default()))
+        DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| io_error(dir, &error))?;
+        let lock = Lock::take(dir)?;
+        let path = dir.join("store.db");
+        let mut damaged = salvage::settle(&path)?;
+        damaged.extend(ahead::inspect(&path, sync)?);
+        let database = match Database::open(&path, sync)? {
+            Sound::Yes(database) => database,
+            Sound::No { what, database } => {
+                damaged.push(salvage::rebuild(&path, database, &what)?);
+                match Database::open(&path, sync)? {
+                    Sound::Yes(database) => database,
+                    Sound::No { what, .. } => {
+                        let what = format!("damaged again as soon as it was rebuilt ({what}): the medium is failing");
+                        return Err(StoreError::new(&path, Trouble::Failed, what));
+                    }
+                }
+            }
+        };
+        Ok((Self { path, database, _lock: lock }, Opened { damaged }))
     }
 
-    /// Hands every record to `each`, in no particular order.
+    /// Hands every record to `each`, in the order of the keys.
     ///
     /// # Errors
     /// When the disk can't be read.
     pub fn load(&mut self, each: &mut dyn FnMut(&[u8], &[u8])) -> Result<(), StoreError> {
-        for record in self.records.iter() {
-            let (key, value) = record.into_inner().map_err(|error| self.wrong(&error))?;
-            each(&key, &value);
-        }
-        Ok(())
+        self.database.load(each).map_err(|error| StoreError::from_sqlite(&self.path, &error))
     }
 
-    /// Writes a batch, all of it or nothing; `None` deletes. When it returns, the batch is as safe as the sync mode
-    /// promises.
+    /// Writes a batch, all of it or nothing; `None` deletes, the last change of a key holds. When it returns, the batch
+    /// is as safe as the sync mode promises.
     ///
     /// # Errors
-    /// When the disk is full or fails. What was promised before still holds.
+    /// When the disk is full or fails. What was promised before still holds, and it may be tried again.
     pub fn commit<'c>(
         &mut self,
         changes: impl IntoIterator<Item = (&'c [u8], Option<&'c [u8]>)>,
     ) -> Result<(), StoreError> {
-        let mode = match self.sync {
-            SyncMode::Os => PersistMode::Buffer,
-            SyncMode::Disk => PersistMode::SyncData,
-        };
-        let mut batch = self.database.batch().durability(Some(mode));
-        for (key, value) in changes {
-            match value {
-                Some(value) => batch.insert(&self.records, key, value),
-                None => batch.remove(&self.records, key),
-            }
-        }
-        batch.commit().map_err(|error| self.wrong(&error))
+        self.database.commit(&mut changes.into_iter()).map_err(|error| StoreError::from_sqlite(&self.path, &error))
     }
 
-    /// Gives back the space of what was deleted; for idle times.
+    /// Gives a slice of the space of what was deleted back to the file system; for idle times.
     ///
     /// # Errors
     /// When the disk is full or fails. Nothing is lost.
     pub fn compact(&mut self) -> Result<(), StoreError> {
-        self.records.major_compact().map_err(|error| self.wrong(&error))
+        self.database.compact().map_err(|error| StoreError::from_sqlite(&self.path, &error))
     }
+}
 
-    fn wrong(&self, error: &fjall::Error) -> StoreError {
-        StoreError { path: self.records.path().to_owned(), what: error.to_string() }
-    }
+/// `store.db` with something behind its name, as SQLite names its files.
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ending);
+    PathBuf::from(name)
 }

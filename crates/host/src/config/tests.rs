@@ -1,0 +1,477 @@
+//! Files as operators write them, and what they are told.
+use super::*;
+use crate::config::keys::SECTIONS;
+use crate::config::native::{header, names};
+use proptest::prelude::*;
+use std::time::Duration;
+
+fn toml(text: &str) -> Report {
+    check(text.as_bytes(), Path::new("midge.toml"))
+}
+
+fn conf(text: &str) -> Report {
+    check(text.as_bytes(), Path::new("mosquitto.conf"))
+}
+
+fn good(report: Report) -> Config {
+    report.into_config().unwrap_or_else(|report| panic!("{report}"))
+}
+
+/// Each row: a file, and for each problem its place with key and a part of what is said.
+fn told(read: fn(&str) -> Report, rows: &[(&str, &[&str])]) {
+    for (text, problems) in rows {
+        let report = read(text);
+        let lines: Vec<String> = report.to_string().lines().map(str::to_owned).collect();
+        assert_eq!(lines.len(), problems.len(), "{text}\n{report}");
+        for (line, expected) in lines.iter().zip(*problems) {
+            let (place, part) = expected.split_once(" … ").unwrap_or((expected, ""));
+            let name = report.path().display();
+            assert!(line.starts_with(&format!("{name}:{place}")), "{text}\n{line}\nnot at {place}");
+            assert!(line.contains(part), "{text}\n{line}\ndoes not say: {part}");
+        }
+        assert_eq!(report.is_ok(), report.problems().iter().all(|p| p.severity == Severity::Note));
+    }
+}
+
+#[test]
+fn without_a_word_only_this_machine_is_served() {
+    let config = good(toml(""));
+    assert_eq!(config, Config::default());
+    assert_eq!(config, good(toml("# nothing\n[site]\n[mesh]\n[limits]\n[log]\n")));
+    let binds: Vec<String> = config.listeners.iter().map(|listener| listener.bind.to_string()).collect();
+    assert_eq!(binds, ["127.0.0.1:1883"]);
+    assert_eq!(config.site.sync, SyncMode::Os);
+}
+
+#[test]
+fn everything_at_once() {
+    let config = good(toml(
+        r##"
+        [site]
+        name = "cabin"
+        data = "/var/lib/midge"
+        sync = "disk"
+        [[listener]]
+        bind = "localhost:1883"
+        [[listener]]
+        bind = "[::]:1884"
+        allow_anonymous = true
+        protocol = "mqtt"
+        [mesh]
+        port = 7_883
+        peers = ["a.example:7883", "[2001:db8::1]:7"]
+        mailbox = ["mqtt://u:p@b.example"]
+        stun = ["s.example"]
+        turn = ["turn:u:p@t.example"]
+        lan = false
+        dht = false
+        export = ["home/#"]
+        import = []
+        session_scope = "site"
+        [limits]
+        packet_max = "1 MiB"
+        keep_alive_max = "10 min"
+        session_expiry_max = "30d"
+        inflight_max = 0x10
+        queue_bytes_max = 2_097_152
+        tombstone_life = 86400
+        queue_full = "drop"
+        [log]
+        level = "debug"
+        to = "/var/log/midge.log"
+        "##,
+    ));
+    assert_eq!(config.site.name.as_deref(), Some("cabin"));
+    assert_eq!(config.site.data.as_deref(), Some(Path::new("/var/lib/midge")));
+    assert_eq!(config.site.sync, SyncMode::Disk);
+    let binds: Vec<String> = config.listeners.iter().map(|listener| listener.bind.to_string()).collect();
+    assert_eq!(binds, ["127.0.0.1:1883", "[::]:1884"]);
+    assert_eq!(config.mesh.port, 7_883);
+    assert_eq!(
+        config.mesh.peers.iter().map(Address::to_string).collect::<Vec<_>>(),
+        ["a.example:7883", "[2001:db8::1]:7"]
+    );
+    assert_eq!(config.mesh.mailbox[0].to_string(), "mqtt://b.example:1883");
+    assert_eq!(config.mesh.stun[0].to_string(), "s.example:3478");
+    assert_eq!(config.mesh.turn[0].to_string(), "turn:t.example:3478");
+    assert_eq!(config.mesh.export[0].as_str(), "home/#");
+    assert!(config.mesh.import.is_empty());
+    assert_eq!((config.limits.packet_max, config.limits.inflight_max), (1 << 20, 16));
+    assert_eq!(config.limits.keep_alive_max, Duration::from_secs(600));
+    assert_eq!(config.limits.session_expiry_max, Duration::from_secs(30 * 86_400));
+    assert_eq!(config.limits.queue_bytes_max, 2 << 20);
+    assert_eq!(config.limits.tombstone_life, Duration::from_secs(86_400));
+    assert_eq!(config.queue_full, QueueFull::Drop);
+    assert_eq!(config.log, Log { level: Level::Debug, to: LogTarget::File("/var/log/midge.log".into()) });
+}
+
+#[test]
+fn every_example_of_a_key_is_accepted_and_every_default_too() {
+    for section in SECTIONS {
+        for key in section.keys {
+            let bind = if section.name == "listener" && key.name != "bind" { "bind = \"127.0.0.1:1\"\n" } else { "" };
+            let text = format!("{}\n{bind}{} = {}\n", header(section), key.name, key.example);
+            good(toml(&text));
+            let default = key.default.trim_matches('`');
+            if default.starts_with(['"', '[', '0']) || default == "false" {
+                assert_eq!(
+                    good(toml(&format!("{}\n{bind}{} = {default}\n", header(section), key.name))).limits,
+                    Limits::default()
+                );
+            }
+        }
+    }
+    for limit in LIMITS {
+        let quote = if limit.unit == Unit::Count { "" } else { "\"" };
+        let text = format!("[limits]\n{} = {quote}{}{quote}\n", limit.name, limit.unit.show(limit.default));
+        assert_eq!(good(toml(&text)), Config::default(), "{text}");
+    }
+}
+
+#[test]
+fn keys_are_unique() {
+    for section in SECTIONS {
+        let mut all: Vec<&str> = names(section).collect();
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), names(section).count(), "{}", section.name);
+    }
+}
+
+#[test]
+fn unknown_words() {
+    told(
+        toml,
+        &[
+            ("[site]\nnmae = \"x\"", &["2:1: site.nmae: … did you mean name?"]),
+            ("[mesh]\n  maibox = []", &["2:3: mesh.maibox: … did you mean mailbox?"]),
+            ("[limits]\nqueue_message_max = 5", &["2:1: limits.queue_message_max: … did you mean queue_messages_max?"]),
+            ("[sites]", &["1:2: sites: … did you mean site?"]),
+            ("[weather]", &["1:2: weather: … [site], [[listener]], [mesh]"]),
+            ("name = \"x\"", &["1:1: name: … belongs below [site]"]),
+            ("packet_max = 5", &["1:1: packet_max: … belongs below [limits]"]),
+            ("[mesh]\nsync = \"os\"", &["2:1: mesh.sync: … belongs below [site]"]),
+            ("[site]\ntemperature = 5", &["2:1: site.temperature: … knows name, data, sync"]),
+            ("[site]\n\"a b\" = 5", &["2:1: site.\"a b\": … unknown"]),
+        ],
+    );
+}
+
+#[test]
+fn wrong_values_with_what_to_write() {
+    told(
+        toml,
+        &[
+            ("[site]\nname = 5", &["2:8: site.name: … found an integer: write text in quotes"]),
+            ("[site]\nname = \"\"", &["2:8: site.name: … 1 to 64"]),
+            ("[site]\nname = \"a/b\"", &["2:8: site.name: … without spaces"]),
+            ("[site]\nname = \"a\\u0000\"", &["2:8: site.name: … control"]),
+            ("[site]\nsync = \"ram\"", &["2:8: site.sync: … write \"os\" or \"disk\""]),
+            ("[mesh]\nport = 70000", &["2:8: mesh.port: … found 70000: write a number from 0"]),
+            ("[mesh]\nport = \"7\"", &["2:8: mesh.port: … without quotes"]),
+            ("[mesh]\npeers = \"a:1\"", &["2:9: mesh.peers: … write a list"]),
+            (
+                "[mesh]\npeers = [\"a:1\", \"b\", 3, \"c:0\"]",
+                &[
+                    "2:17: mesh.peers: … port is missing",
+                    "2:22: mesh.peers: … text in quotes",
+                    "2:25: mesh.peers: … 1 to 65535",
+                ],
+            ),
+            ("[mesh]\nexport = [\"a#\"]", &["2:11: mesh.export: … such as \"home/#\""]),
+            ("[mesh]\nexport = [\"$share/g/a\"]", &["2:11: mesh.export: … plain filter"]),
+            ("[limits]\ninflight_max = 0", &["2:16: limits.inflight_max: … from 1 to 65535"]),
+            ("[limits]\ninflight_max = \"5\"", &["2:16: limits.inflight_max: … without quotes"]),
+            ("[limits]\ninflight_max = -5", &["2:16: limits.inflight_max: … found -5"]),
+            ("[limits]\npacket_max = \"10 megs\"", &["2:14: limits.packet_max: … \"10 MiB\""]),
+            ("[limits]\npacket_max = 1.5", &["2:14: limits.packet_max: … found a float"]),
+            ("[limits]\npacket_max = 99999999999999999999999", &["2:14: limits.packet_max: … from 1 KiB"]),
+            ("[limits]\ntombstone_life = \"1s\"", &["2:18: limits.tombstone_life: … from 1h"]),
+            ("[limits]\npacket_max = \"100 MiB\"", &["2:14: limits.packet_max: … queue_bytes_max (64 MiB) is smaller"]),
+            (
+                "[limits]\nqueue_bytes_max = \"1 MiB\"",
+                &["2:19: limits.queue_bytes_max: … smaller than packet_max (16 MiB)"],
+            ),
+            ("[log]\nto = \"file\"", &["2:6: log.to: … \"/PATH\""]),
+            ("mesh = 3", &["1:1: mesh: … write [mesh] on a line"]),
+            ("[listener]\nbind = \"127.0.0.1:1\"", &["1:1: listener: … write [[listener]]"]),
+            ("listener = [1]", &["1:13: listener: … write [[listener]]"]),
+        ],
+    );
+}
+
+#[test]
+fn listeners_that_others_reach_must_be_meant() {
+    told(
+        toml,
+        &[
+            ("[[listener]]\nbind = \"0.0.0.0:1883\"", &["2:8: listener.bind: … write allow_anonymous = true"]),
+            (
+                "[[listener]]\nbind = \"[::]:1883\"\nallow_anonymous = false",
+                &["3:19: listener.allow_anonymous: … not built"],
+            ),
+            (
+                "[[listener]]\nbind = \"127.0.0.1:1\"\nallow_anonymous = false",
+                &["3:19: listener.allow_anonymous: … not built"],
+            ),
+            (
+                "[[listener]]\nbind = \"0.0.0.0:1883\"\nallow_anonymous = 1",
+                &["3:19: listener.allow_anonymous: … true or false"],
+            ),
+            ("[[listener]]\nallow_anonymous = true", &["1:1: listener.bind: … write bind ="]),
+            ("[[listener]]\nbind = 1883", &["2:8: listener.bind: … \"127.0.0.1:1883\""]),
+            ("[[listener]]\nbind = \"*:1883\"", &["2:8: listener.bind: … \"[::]:1883\""]),
+            ("[[listener]]\nbind = \"127.0.0.1\"", &["2:8: listener.bind: … port is missing"]),
+            ("[[listener]]\nbind = \"my.host:1883\"", &["2:8: listener.bind: … IP address of this machine"]),
+            (
+                "[[listener]]\nbind = \"127.0.0.1:7\"\n[[listener]]\nbind = \"127.0.0.1:7\"",
+                &["4:8: listener.bind: … another port"],
+            ),
+        ],
+    );
+    assert_eq!(
+        good(toml("[[listener]]\nbind = \"127.0.0.1:0\"\n[[listener]]\nbind = \"127.0.0.1:0\"")).listeners.len(),
+        2
+    );
+}
+
+#[test]
+fn what_is_not_built_is_refused_with_its_line() {
+    told(
+        toml,
+        &[
+            ("[mesh]\nlan = true", &["2:7: mesh.lan: … not built yet"]),
+            ("[mesh]\ndht = true", &["2:7: mesh.dht: … not built yet"]),
+            ("[mesh]\ndht = [\"router.example:6881\"]", &["2:7: mesh.dht: … not built yet"]),
+            ("[mesh]\nsession_scope = \"mesh\"", &["2:17: mesh.session_scope: … not built yet"]),
+            ("[mesh]\nmailbox = [\"mqtts://b.example\"]", &["2:12: mesh.mailbox: … not built yet"]),
+            ("[[listener]]\nbind = \"127.0.0.1:1\"\ntls = {}", &["3:1: listener.tls: … TLS is not built yet"]),
+            (
+                "[[listener]]\nbind = \"127.0.0.1:1\"\nprotocol = \"websockets\"",
+                &["3:12: listener.protocol: … not built yet"],
+            ),
+            (
+                "[[listener]]\nbind = \"127.0.0.1:1\"\nprotocol = \"unix\"",
+                &["3:12: listener.protocol: … not built yet"],
+            ),
+            ("[rules]\nfile = \"x\"", &["1:2: rules: … scripts are not built yet"]),
+            ("[http]", &["1:2: http: … not built yet"]),
+            ("[[bridge]]", &["1:3: bridge: … not built yet"]),
+        ],
+    );
+    for later in keys::NOT_BUILT {
+        let text = if later.section.is_empty() {
+            format!("[{}]", later.name)
+        } else {
+            format!("[[{}]]\nbind = \"127.0.0.1:1\"\n{} = 1", later.section, later.name)
+        };
+        let report = toml(&text);
+        assert!(report.to_string().contains(later.reason) && !report.is_ok(), "{report}");
+    }
+}
+
+#[test]
+fn all_problems_are_listed_in_the_order_of_the_file() {
+    told(
+        toml,
+        &[(
+            "[mesh]\nport = -1\nlan = true\n[site]\nnmae = 1\nsync = 2\n[[listener]]\nbind = 3\n",
+            &["2:8: mesh.port", "3:7: mesh.lan", "5:1: site.nmae", "6:8: site.sync", "8:8: listener.bind"],
+        )],
+    );
+}
+
+#[test]
+fn what_is_not_toml() {
+    told(
+        toml,
+        &[
+            ("[site]\nname = cabin", &["2:8: not TOML: … quoted"]),
+            ("[site]\nname = \"a\"\nname = \"b\"", &["3:1: not TOML: … duplicate key"]),
+            ("[site", &["1:6: not TOML: … "]),
+            ("öl = ", &["1:6: not TOML: … "]),
+        ],
+    );
+}
+
+#[test]
+fn files_that_are_no_text() {
+    let report = check(b"[site]\nname = \"\xc3\xa4\xff\"", Path::new("x.toml"));
+    assert_eq!(report.to_string(), "x.toml:2:10: the byte 0xff is not UTF-8; save the file as UTF-8 text");
+    let report = check(&vec![b'#'; FILE_BYTES_MAX as usize + 1], Path::new("x.toml"));
+    assert!(report.to_string().contains("longer than 1 MiB"));
+    assert!(good(check(b"\xef\xbb\xbf[site]\nname = \"bom\"", Path::new("x.toml"))).site.name.is_some());
+    let report = read(Path::new("/nonexistent/midge.toml"));
+    assert!(!report.is_ok() && report.to_string().contains("can't be read"), "{report}");
+}
+
+#[test]
+fn a_flood_of_problems_is_cut() {
+    let text: String = (0..5_000).map(|number| format!("x{number} = 1\n")).collect();
+    let report = toml(&text);
+    assert_eq!(report.problems().len(), 200);
+    assert!(report.to_string().ends_with("4800 more problems are not listed"));
+    assert!(!report.is_ok());
+}
+
+#[test]
+fn the_same_for_programs() {
+    let json = toml("[site]\nnmae = 1").to_json();
+    assert_eq!(json["ok"], false);
+    assert_eq!(json["problems"][0]["line"], 2);
+    assert_eq!(json["problems"][0]["key"], "site.nmae");
+    assert_eq!(json["problems"][0]["severity"], "error");
+    assert_eq!(toml("").to_json()["ok"], true);
+}
+
+#[test]
+fn secrets_are_never_shown() {
+    for text in [
+        "[mesh]\nmailbox = [\"mqtt://user:hunter2@b.example:0\"]",
+        "[mesh]\nmailbox = [\"mqtts://user:hunter2@b.example\"]",
+        "[mesh]\nturn = [\"turn:user:hunter2@\"]",
+        "[mesh]\nturn = [\"turn:user:hunter2\"]",
+        "[mesh]\nturn = [\"hunter2\"]",
+    ] {
+        let report = toml(text);
+        assert!(!report.is_ok());
+        assert!(!format!("{report} {report:?} {}", report.to_json()).contains("hunter2"), "{report}");
+    }
+    let config = good(toml("[mesh]\nturn = [\"turn:user:hunter2@t.example\"]\nmailbox = [\"mqtt://u:hunter2@b\"]"));
+    assert!(!format!("{config:?}").contains("hunter2"));
+}
+
+#[test]
+fn the_format_is_told_by_name_then_by_contents() {
+    for (name, text, is_native) in [
+        ("a.toml", "listener 1883", true),
+        ("a.conf", "[site]", false),
+        ("a", "# c\n\n[site]\nname = \"x\"", true),
+        ("a", "# c\nlistener 1883\nallow_anonymous true", false),
+        ("a", "site.name = \"x\"", true),
+        ("a", "", true),
+    ] {
+        let expected = if is_native { Format::Native } else { Format::Mosquitto };
+        assert_eq!(Format::of(Path::new(name), text), expected, "{name} {text}");
+    }
+}
+
+#[test]
+fn a_mosquitto_conf() {
+    let config = good(conf(
+        "# comment\n\nlistener 1883\nlistener 1884 127.0.0.1\nprotocol mqtt\nallow_anonymous true\npersistence true\n\
+         persistence_location /var/lib/mos quitto/\nmax_inflight_messages 5\nmax_queued_messages 50\n\
+         max_packet_size 100000\nmax_keepalive 100\npersistent_client_expiration 2m\nlog_dest file /tmp/x.log\n\
+         log_type error\nlog_type  notice \nper_listener_settings false\n",
+    ));
+    let binds: Vec<String> = config.listeners.iter().map(|listener| listener.bind.to_string()).collect();
+    assert_eq!(binds, ["[::]:1883", "127.0.0.1:1884"]);
+    assert_eq!(config.site.data.as_deref(), Some(Path::new("/var/lib/mos quitto/")));
+    let limits = &config.limits;
+    assert_eq!((limits.inflight_max, limits.queue_messages_max, limits.packet_max), (5, 50, 100_000));
+    assert_eq!(limits.keep_alive_max, Duration::from_secs(100));
+    assert_eq!(limits.session_expiry_max, Duration::from_secs(60 * 86_400));
+    assert_eq!(config.log, Log { level: Level::Info, to: LogTarget::File("/tmp/x.log".into()) });
+    assert_eq!(config.queue_full, QueueFull::Drop);
+}
+
+#[test]
+fn a_mosquitto_conf_without_listeners_serves_this_machine() {
+    let loopback = vec![Listener::on_loopback(1883)];
+    assert_eq!(good(conf("")).listeners, loopback);
+    assert_eq!(good(conf("persistence true\nallow_anonymous true\nlog_type all")).listeners, loopback);
+    let both = good(conf("port 1885\nlistener 1886\nallow_anonymous true"));
+    let ports: Vec<u16> = both.listeners.iter().map(|listener| listener.bind.port()).collect();
+    assert_eq!(ports, [1886, 1885]);
+    assert_eq!(good(conf("bind_address localhost\nallow_anonymous true")).listeners, loopback);
+}
+
+#[test]
+fn zero_has_mosquittos_meaning() {
+    let limits = |text| good(conf(text)).limits;
+    assert_eq!(limits("max_inflight_messages 0").inflight_max, 65_535);
+    assert_eq!(limits("max_queued_messages 0").queue_messages_max, 100_000_000);
+    assert_eq!(limits("message_size_limit 0").packet_max, 268_435_460);
+    assert_eq!(limits("message_size_limit 1000").packet_max, 1_000 + 72 * 1024);
+    assert_eq!(limits("max_connections -1").connections_max, Limits::default().connections_max);
+}
+
+#[test]
+fn what_a_mosquitto_conf_is_told() {
+    told(
+        conf,
+        &[
+            ("listener 1883", &["1:10: listener: … add the line: allow_anonymous true"]),
+            ("listener 1883\nallow_anonymous false", &["2:17: allow_anonymous: … passwords are not built yet"]),
+            ("allow_anonymous maybe", &["1:17: allow_anonymous: … true or false"]),
+            ("listener", &["1:1: listener: … listener PORT"]),
+            ("listener 0 /run/mosquitto.sock", &["1:10: listener: … Unix sockets are not built yet"]),
+            ("listener 99999\nallow_anonymous true", &["1:10: listener: … 1 to 65535"]),
+            ("listener 1883 my.host\nallow_anonymous true", &["1:10: listener: … IP address"]),
+            ("listener 1883 ::1 x\nallow_anonymous true", &["1:10: listener: … after the address"]),
+            ("listener 1 ::1\nlistener 1 ::1\nallow_anonymous true", &["2:10: listener: … another port"]),
+            ("protocol websockets", &["1:10: protocol: … not built yet"]),
+            ("persistence false", &["1:13: persistence: … write true"]),
+            ("password_file /etc/passwd", &["1:15: password_file: … passwords are not built yet"]),
+            ("  cafile /x", &["1:10: cafile: … TLS is not built yet"]),
+            ("connection a\naddress b\ntopic # both", &["1:12: connection: … bridges", "2:9: address:", "3:7: topic:"]),
+            ("include_dir /etc/mosquitto/conf.d", &["1:13: include_dir: … not built yet"]),
+            ("tls_version tlsv1.2", &["1:13: tls_version: … TLS is not built yet"]),
+            ("listner 1883", &["1:9: listner: … did you mean listener?"]),
+            ("quux 1", &["1:6: quux: … unknown to mosquitto"]),
+            ("max_inflight_messages 70000", &["1:23: max_inflight_messages: … from 1 to 65535"]),
+            ("max_inflight_messages x", &["1:23: max_inflight_messages: … write a number"]),
+            ("max_queued_messages 0", &["1:21: note: max_queued_messages: … highest"]),
+            ("autosave_interval 1800", &["1:19: note: autosave_interval: … stored at once"]),
+            ("log_dest syslog", &["1:10: log_dest: … not built yet"]),
+            ("log_dest stderr\nlog_dest stdout", &["2:10: log_dest: … several"]),
+            ("log_type loud", &["1:10: log_type: … information"]),
+            ("persistent_client_expiration 5 x", &["1:30: persistent_client_expiration: … y"]),
+            ("persistent_client_expiration ü", &["1:30: persistent_client_expiration: … y"]),
+        ],
+    );
+}
+
+#[test]
+fn the_data_directory_of_the_platform() {
+    let none = |_: &str| None;
+    assert_eq!(default_data_dir(true, none), Some(PathBuf::from("/var/lib/midge")));
+    assert_eq!(default_data_dir(false, none), None);
+    let home = |name: &str| (name == "HOME").then(|| PathBuf::from("/home/anna"));
+    assert_eq!(default_data_dir(false, home), Some(PathBuf::from("/home/anna/.local/state/midge")));
+    let relative = |name: &str| Some(PathBuf::from(if name == "HOME" { "/h" } else { "not/absolute" }));
+    assert_eq!(default_data_dir(false, relative), Some(PathBuf::from("/h/.local/state/midge")));
+}
+
+/// Pieces that make mutated files interesting.
+fn file() -> impl Strategy<Value = String> {
+    let piece = prop_oneof![
+        Just("[site]\n".to_owned()),
+        Just("[[listener]]\n".to_owned()),
+        Just("[mesh]\n".to_owned()),
+        Just("[limits]\n".to_owned()),
+        Just("listener 1883\n".to_owned()),
+        "(name|bind|peers|turn|mailbox|port|packet_max|log_type|topic) ?=? ?(\"[^\"]{0,12}\"|[0-9]{1,22}|\\[.{0,9}\\]|.{0,9})\n",
+        "\\PC{0,20}\n",
+    ];
+    prop::collection::vec(piece, 0..12).prop_map(|pieces| pieces.concat())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_text_gets_an_answer(text in file(), name in prop_oneof![Just("a.toml"), Just("a.conf"), Just("a")]) {
+        let report = check(text.as_bytes(), Path::new(name));
+        let _ = (report.to_string(), report.to_json());
+        let lines = text.lines().count();
+        for problem in report.problems() {
+            prop_assert!(problem.line <= lines + 1 && !problem.message.is_empty());
+        }
+    }
+
+    #[test]
+    fn any_bytes_get_an_answer(bytes in prop::collection::vec(any::<u8>(), 0..300), name in prop_oneof![Just("a.toml"), Just("a.conf")]) {
+        let _ = check(&bytes, Path::new(name)).to_string();
+    }
+}
