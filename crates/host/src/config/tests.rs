@@ -289,7 +289,7 @@ fn what_is_not_toml() {
             ("[site]\nname = cabin", &["2:8: not TOML: … quoted"]),
             ("[site]\nname = \"a\"\nname = \"b\"", &["3:1: not TOML: … duplicate key"]),
             ("[site", &["1:6: not TOML: … "]),
-            ("öl = ", &["1:6: not TOML: … "]),
+            ("öl = ", &["1:1: not TOML: … invalid unquoted key", "1:6: not TOML: … quoted"]),
         ],
     );
 }

@@ -73,14 +73,15 @@ impl Database {
             SyncMode::Disk => "FULL",
         };
         let database = Self { connection };
+        // First of all: what reads the file before this would make a file of shared memory beside it.
+        database.connection.execute_batch("PRAGMA locking_mode = EXCLUSIVE;")?;
         if database.pages()? == 0 {
             // Only for a new file: on another one this would be a write at every start.
             let layout = format!("PRAGMA page_size = {PAGE_BYTES}; PRAGMA auto_vacuum = INCREMENTAL;");
             database.connection.execute_batch(&layout)?;
         }
         database.connection.execute_batch(&format!(
-            "PRAGMA locking_mode = EXCLUSIVE;
-             PRAGMA journal_mode = WAL;
+            "PRAGMA journal_mode = WAL;
              PRAGMA synchronous = {synchronous};
              PRAGMA cache_size = -{CACHE_KIB};
              PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES};

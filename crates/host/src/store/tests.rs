@@ -8,6 +8,11 @@ use std::process::{Command, Stdio};
 
 type Records = BTreeMap<Vec<u8>, Vec<u8>>;
 
+/// In memory where that can be had: what is tested here is what is written, not how fast a disk flushes.
+fn scratch() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
+
 fn key(number: u64) -> Vec<u8> {
     let mut key = vec![b'q'];
     key.extend(number.to_be_bytes());
@@ -52,7 +57,7 @@ fn expected(numbers: impl Iterator<Item = u64>) -> Records {
 
 /// The files as a process leaves them that is killed now.
 fn copy_of(dir: &Path) -> tempfile::TempDir {
-    let copy = tempfile::tempdir().unwrap();
+    let copy = scratch();
     for entry in fs::read_dir(dir).unwrap() {
         let from = entry.unwrap().path();
         fs::copy(&from, copy.path().join(from.file_name().unwrap())).unwrap();
@@ -70,7 +75,7 @@ fn next(random: &mut u64) -> usize {
 #[test]
 fn what_was_committed_comes_back_in_order() {
     for sync in [SyncMode::Os, SyncMode::Disk] {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = scratch();
         let (mut store, opened) = Store::open(dir.path(), sync).unwrap();
         assert!(opened.damaged.is_empty());
         put(&mut store, 0..500);
@@ -86,6 +91,8 @@ fn what_was_committed_comes_back_in_order() {
         wanted.insert(vec![], vec![]);
         wanted.insert(b"y".to_vec(), b"2".to_vec());
         assert_eq!(all(&mut store), wanted);
+        let files = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        assert!(files.into_iter().all(|name| ["lock", "store.db", "store.db-wal"].contains(&name.as_str())));
         let mut keys = Vec::new();
         store.load(&mut |key, _| keys.push(key.to_vec())).unwrap();
         assert!(keys.is_sorted());
@@ -94,7 +101,7 @@ fn what_was_committed_comes_back_in_order() {
 
 #[test]
 fn large_records_and_batches() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let (mut store, _) = open(dir.path());
     let large = vec![7; 20 * 1024 * 1024];
     let long_key = vec![b'k'; 100_000];
@@ -116,7 +123,7 @@ fn a_store_may_live_on_a_thread_of_its_own() {
 
 #[test]
 fn a_second_opener_is_told_who_has_it() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let (store, _) = open(dir.path());
     let error = Store::open(dir.path(), SyncMode::Os).unwrap_err();
     assert_eq!(error.trouble, Trouble::InUse);
@@ -128,7 +135,7 @@ fn a_second_opener_is_told_who_has_it() {
 
 #[test]
 fn a_directory_that_cant_be_used_is_named() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let file = dir.path().join("file");
     fs::write(&file, "").unwrap();
     let error = Store::open(&file.join("data"), SyncMode::Os).unwrap_err();
@@ -142,7 +149,7 @@ fn a_directory_that_cant_be_used_is_named() {
 
 #[test]
 fn a_full_disk_costs_nothing_that_was_committed() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let (mut store, _) = open(dir.path());
     put(&mut store, 0..100);
     store.database.limit_pages(40);
@@ -162,7 +169,7 @@ fn a_full_disk_costs_nothing_that_was_committed() {
 
 #[test]
 fn what_a_newer_midge_wrote_is_left_alone() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     drop(open(dir.path()));
     let path = dir.path().join("store.db");
     Database::open_as_version(&path, 9);
@@ -175,7 +182,7 @@ fn what_a_newer_midge_wrote_is_left_alone() {
 
 #[test]
 fn a_torn_last_batch_is_gone_or_whole_at_every_byte() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let (mut store, _) = open(dir.path());
     put(&mut store, 0..30);
     let log = dir.path().join("store.db-wal");
@@ -198,7 +205,7 @@ fn a_torn_last_batch_is_gone_or_whole_at_every_byte() {
 
 /// A store whose main file and log both hold records of several kinds.
 fn filled() -> tempfile::TempDir {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let (mut store, _) = open(dir.path());
     put(&mut store, 0..600);
     drop(store);
@@ -282,7 +289,7 @@ fn files_that_are_not_ours_are_set_aside() {
         ("store.db-wal", &b"garbage"[..]),
         ("store.db-wal", &[0x37; 100_000]),
     ] {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = scratch();
         fs::write(dir.path().join(name), bytes).unwrap();
         let (mut store, opened) = open(dir.path());
         assert!(all(&mut store).is_empty());
@@ -319,9 +326,9 @@ fn a_rebuild_may_be_cut_short_at_every_step() {
         (&[("log", "store.db-wal")], 0, 1),
         (&[("a", "store.db"), ("log", "store.db.new-wal")], 10, 0),
     ] {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = scratch();
         for (source, name) in files {
-            let source_dir = tempfile::tempdir().unwrap();
+            let source_dir = scratch();
             let (mut store, _) = open(source_dir.path());
             put(&mut store, 0..if *source == "b" { 20 } else { 10 });
             let log = fs::read(source_dir.path().join("store.db-wal")).unwrap();
@@ -338,7 +345,7 @@ fn a_rebuild_may_be_cut_short_at_every_step() {
 
 #[test]
 fn what_is_set_aside_is_never_overwritten() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     for round in 1..=3 {
         fs::write(dir.path().join("store.db"), format!("garbage {round}")).unwrap();
         let (_store, opened) = open(dir.path());
@@ -349,7 +356,7 @@ fn what_is_set_aside_is_never_overwritten() {
 
 #[test]
 fn deleted_space_goes_back_to_the_file_system() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let (mut store, _) = open(dir.path());
     for start in (0..100_000).step_by(10_000) {
         put(&mut store, start..start + 10_000);
@@ -383,7 +390,7 @@ fn child_that_is_killed() {
 
 #[test]
 fn kill_9_at_any_time_keeps_every_commit() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     for round in 0..9 {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["store::tests::child_that_is_killed", "--exact", "--nocapture"])
