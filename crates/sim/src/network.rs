@@ -41,7 +41,9 @@ struct Pipe {
 #[derive(Debug, PartialEq, Eq, Clone, Copy)]
 enum State {
     /// Comes up at this time.
-    Down { until: u64 },
+    Down {
+        until: u64,
+    },
     Up,
 }
 

@@ -1,7 +1,7 @@
 //! One site in the world: a node while it lives, and a disk that outlives it.
 use crate::disk::Disk;
-use node::{BrokerConfig, Config, MeshConfig, Membership, Node, SiteId};
 use mqtt::Now;
+use node::{BrokerConfig, Config, Membership, MeshConfig, Node, SiteId};
 use std::collections::BTreeSet;
 
 /// A site.

@@ -60,9 +60,10 @@ impl Story {
     pub fn run(&self) -> Outcome {
         let mut plot = Plot::new(self);
         let mut verdicts = Vec::new();
-        if !plot.world.run_while(30 * SECOND, |world| {
-            world.is_whole() && world.devices.iter().all(|device| device.subscribed)
-        }) {
+        if !plot
+            .world
+            .run_while(30 * SECOND, |world| world.is_whole() && world.devices.iter().all(|device| device.subscribed))
+        {
             verdicts.push(Verdict::Unbounded("the mesh never came together".into()));
         }
         // What was subscribed last is known everywhere, too.
@@ -164,7 +165,10 @@ impl Plot {
         let swaps = self.planted == Some(Planted::SwapsWords) && self.numbers[which][topic] % 5 == 0;
         if swaps {
             self.numbers[which][topic] += 1;
-            let later = Word { payload: format!("{}.{}", self.world.devices[device].id, self.numbers[which][topic]), ..word.clone() };
+            let later = Word {
+                payload: format!("{}.{}", self.world.devices[device].id, self.numbers[which][topic]),
+                ..word.clone()
+            };
             self.world.publish(device, later, retain);
         }
         self.world.publish(device, word, retain);

@@ -1,6 +1,6 @@
 //! Each checker is shown to see the bug that it is for: planted in the shell around the cores, found within some seeds.
-use midge_sim::story::{Planted, Story};
 use midge_sim::Verdict;
+use midge_sim::story::{Planted, Story};
 
 const SEEDS: u64 = 200;
 
