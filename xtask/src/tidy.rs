@@ -2,6 +2,7 @@
 mod crates;
 mod functions;
 mod lexer;
+mod papers;
 mod words;
 
 use crate::workspace;
@@ -47,5 +48,6 @@ fn complaints() -> Result<Vec<Complaint>, String> {
         }
     }
     crates::check(&workspace::packages()?, &files, &mut complaints);
+    papers::check(&files, &mut complaints);
     Ok(complaints)
 }

@@ -14,14 +14,14 @@ pub(crate) struct Args {
     pub(crate) json: bool,
 }
 
-pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
+pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let report = config::read(&args.file);
     if args.json {
-        println!("{:#}", report.to_json());
+        say!("{:#}", report.to_json());
     } else {
         match report.problems() {
-            [] => println!("{}: nothing to complain about", report.path().display()),
-            _ => println!("{report}"),
+            [] => say!("{}: nothing to complain about", report.path().display()),
+            _ => say!("{report}"),
         }
     }
     Ok(if report.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(3) })

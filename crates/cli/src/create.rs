@@ -16,14 +16,14 @@ pub(crate) struct Args {
     pub(crate) data: DataDir,
 }
 
-pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
+pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let data = args.data.path()?;
     let secret = identity::random_seed().map_err(|error| Failure::new(format!("no random bytes: {error}")))?;
     let token = Token::from_secret(secret);
     keep(&data, &token, args.replace)?;
-    eprintln!("A new mesh, {}. Whoever has this token can enter it: pass it on by a safe way.", token.fingerprint());
-    println!("{token}");
-    eprintln!("On each other site: midge join TOKEN");
+    warn!("A new mesh, {}. Whoever has this token can enter it: pass it on by a safe way.", token.fingerprint());
+    say!("{token}");
+    warn!("On each other site: midge join TOKEN");
     tell_to_restart(&data);
     Ok(ExitCode::SUCCESS)
 }
@@ -47,6 +47,6 @@ pub(crate) fn keep(data: &Path, token: &Token, replace: bool) -> Result<(), Fail
 /// The token is read at the start: a site that runs now has not seen it.
 pub(crate) fn tell_to_restart(data: &Path) {
     if control::ask(data, &Request::Status).is_ok() {
-        eprintln!("The site that runs now takes it at its next start: restart it.");
+        warn!("The site that runs now takes it at its next start: restart it.");
     }
 }

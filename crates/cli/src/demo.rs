@@ -34,18 +34,18 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
     let interrupted = signals::catch().map_err(|error| Failure::new(format!("can't watch for signals: {error}")))?;
     let scratch = Scratch::new(args.data)?;
-    println!("midge demo: two sites, each behind a port-restricted NAT, on this machine.\n");
+    say!("midge demo: two sites, each behind a port-restricted NAT, on this machine.\n");
     let mailbox = start_mailbox(&scratch.path)?;
     let mailbox_at = *mailbox.listeners().first().ok_or_else(|| Failure::new("the mailbox has no address"))?;
-    println!("  mailbox   MQTT broker on {mailbox_at}: sees sealed cards only");
-    println!("  stun      {} in the simulated internet", network::stun_address());
+    say!("  mailbox   MQTT broker on {mailbox_at}: sees sealed cards only");
+    say!("  stun      {} in the simulated internet", network::stun_address());
     let token = Token::from_secret(random_seed().map_err(|error| Failure::new(error.to_string()))?);
     let began = Instant::now();
     let sites = start_sites(&scratch.path, &token, mailbox_at)?;
     let lines = meet(&sites, began)?;
-    println!("\nDevices talk through their own site only:\n");
+    say!("\nDevices talk through their own site only:\n");
     let places = [place(0, &sites)?, place(1, &sites)?];
-    let told = story::tell(&places, &mut |line| println!("  {line}"));
+    let told = story::tell(&places, &mut |line| say!("  {line}"));
     if let Err(error) = told {
         return Err(Failure::new(format!("the demo failed: {error}")));
     }
@@ -53,13 +53,13 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
     if !reflexive {
         return Err(Failure::new("the messages arrived, but not over a server-reflexive path"));
     }
-    println!("\nEverything arrived, once, over a path through both NATs.");
+    say!("\nEverything arrived, once, over a path through both NATs.");
     if args.once {
         return Ok(ExitCode::SUCCESS);
     }
     invite(&places);
     interrupted.wait();
-    println!("\nStopping.");
+    say!("\nStopping.");
     Ok(ExitCode::SUCCESS)
 }
 
@@ -86,7 +86,7 @@ fn start_sites(scratch: &Path, token: &Token, mailbox: SocketAddr) -> Result<Vec
         let site = Site::start(Setup { config, data: data.clone(), datagrams: Some(Box::new(cable)) })
             .map_err(Failure::new)?;
         let index = index as u8;
-        println!(
+        say!(
             "  {:<9} MQTT on {}, mesh on {} behind {}, state in {}",
             NAMES[usize::from(index)],
             site.listeners().iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
@@ -112,14 +112,14 @@ fn free_port(wanted: u16) -> u16 {
         (wanted..wanted.saturating_add(100)).find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok());
     let port = free.unwrap_or(0);
     if port != wanted {
-        println!("  (port {wanted} is taken: the next free one is used)");
+        say!("  (port {wanted} is taken: the next free one is used)");
     }
     port
 }
 
 /// Waits until both sites see each other, and tells each step as it happens.
 fn meet(sites: &[Site], began: Instant) -> Result<Vec<PeerLine>, Failure> {
-    println!("\nThe sites look for each other:\n");
+    say!("\nThe sites look for each other:\n");
     let mut said = vec![Steps::default(); sites.len()];
     loop {
         let mut lines = Vec::new();
@@ -128,7 +128,7 @@ fn meet(sites: &[Site], began: Instant) -> Result<Vec<PeerLine>, Failure> {
             let Some(mesh) = status.mesh else { continue };
             let say = |step: &mut bool, words: String| {
                 if !std::mem::replace(step, true) {
-                    println!("  {:>5} ms  {:<6} {words}", began.elapsed().as_millis(), NAMES[index]);
+                    say!("  {:>5} ms  {:<6} {words}", began.elapsed().as_millis(), NAMES[index]);
                 }
             };
             if mesh.mailboxes.iter().any(|mailbox| mailbox.reachable) {
@@ -172,10 +172,10 @@ fn place(index: usize, sites: &[Site]) -> Result<Place, Failure> {
 
 fn invite(places: &[Place; 2]) {
     let [cabin, boat] = places;
-    println!("\nTry it from another terminal; Ctrl-C ends the demo:\n");
-    println!("  mosquitto_sub -p {} -t 'cabin/#' -v", boat.address.port());
-    println!("  mosquitto_pub -p {} -t cabin/light -m on -q 1", cabin.address.port());
-    println!("\nor with midge's own clients: midge sub …, midge pub …");
+    say!("\nTry it from another terminal; Ctrl-C ends the demo:\n");
+    say!("  mosquitto_sub -p {} -t 'cabin/#' -v", boat.address.port());
+    say!("  mosquitto_pub -p {} -t cabin/light -m on -q 1", cabin.address.port());
+    say!("\nor with midge's own clients: midge sub …, midge pub …");
 }
 
 /// The demo's directory, removed at its end unless the person named it.

@@ -1,6 +1,5 @@
 //! How a verb ends when it can't do what was asked: words for the person, a code for the script.
 use std::fmt;
-use std::io::{self, Write};
 use std::process::ExitCode;
 
 /// Why a verb ended early. Its text says what, where, and what next.
@@ -29,13 +28,8 @@ impl Failure {
     /// Tells the person and becomes the code.
     pub(crate) fn report(self) -> ExitCode {
         if !self.text.is_empty() {
-            warn(format_args!("Error: {}", self.text));
+            warn!("Error: {}", self.text);
         }
         ExitCode::from(self.code)
     }
-}
-
-/// A line on standard error. When that is closed, nobody is left to be told (`eprintln!` would panic).
-pub(crate) fn warn(line: impl fmt::Display) {
-    let _ = writeln!(io::stderr(), "{line}");
 }

@@ -18,7 +18,7 @@ pub(crate) struct Args {
     pub(crate) data: DataDir,
 }
 
-pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
+pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let text = match args.token.as_str() {
         "-" => io::read_to_string(io::stdin()).map_err(|error| Failure::new(format!("standard input: {error}")))?,
         text => text.to_owned(),
@@ -26,7 +26,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
     let token: Token = text.trim().parse().map_err(|error| Failure::new(format!("this is no token: {error}")))?;
     let data = args.data.path()?;
     keep(&data, &token, args.replace)?;
-    println!("This site is in mesh {} now.", token.fingerprint());
+    say!("This site is in mesh {} now.", token.fingerprint());
     tell_to_restart(&data);
     Ok(ExitCode::SUCCESS)
 }

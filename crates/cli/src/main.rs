@@ -6,6 +6,9 @@ use clap::{CommandFactory, Parser, Subcommand};
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+#[macro_use]
+mod terminal;
+
 mod check;
 mod client;
 mod create;
@@ -62,16 +65,16 @@ fn main() -> ExitCode {
         Err(refusal) => return refuse(&args, &refusal),
     };
     let outcome = match cli.verb {
-        None => run::run(cli.run),
-        Some(Verb::Run(args)) => run::run(args),
+        None => run::run(&cli.run),
+        Some(Verb::Run(args)) => run::run(&args),
         Some(Verb::Demo(args)) => demo::run(args),
-        Some(Verb::Create(args)) => create::run(args),
-        Some(Verb::Join(args)) => join::run(args),
-        Some(Verb::Status(args)) => status::run(args),
+        Some(Verb::Create(args)) => create::run(&args),
+        Some(Verb::Join(args)) => join::run(&args),
+        Some(Verb::Status(args)) => status::run(&args),
         Some(Verb::Peers(args)) => peers::run(args),
         Some(Verb::Pub(args)) => publish::run(&args),
         Some(Verb::Sub(args)) => subscribe::run(args),
-        Some(Verb::Check(args)) => check::run(args),
+        Some(Verb::Check(args)) => check::run(&args),
     };
     outcome.unwrap_or_else(Failure::report)
 }

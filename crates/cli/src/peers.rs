@@ -2,6 +2,7 @@
 use crate::data_dir::DataDir;
 use crate::failure::Failure;
 use crate::status::{ask, read};
+use crate::terminal;
 use clap::Subcommand;
 use host::control::Request;
 use std::process::ExitCode;
@@ -39,12 +40,12 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
         None => list(read(ask(&data, &Request::Status)?)?, args.json),
         Some(Act::Pause { peer }) => {
             let name = ask(&data, &Request::Pause { peer })?;
-            println!("{} is paused; midge peers resume NAME meets it again.", name.as_str().unwrap_or_default());
+            say!("{} is paused; midge peers resume NAME meets it again.", name.as_str().unwrap_or_default());
             Ok(ExitCode::SUCCESS)
         }
         Some(Act::Resume { peer }) => {
             let name = ask(&data, &Request::Resume { peer })?;
-            println!("{} is looked for again.", name.as_str().unwrap_or_default());
+            say!("{} is looked for again.", name.as_str().unwrap_or_default());
             Ok(ExitCode::SUCCESS)
         }
     }
@@ -55,14 +56,14 @@ fn list(status: host::status::Status, json: bool) -> Result<ExitCode, Failure> {
         return Err(Failure::new("this site is in no mesh: midge create makes one, midge join TOKEN enters one"));
     };
     if json {
-        println!("{:#}", serde_json::to_value(&mesh.peers).map_err(Failure::new)?);
+        say!("{:#}", serde_json::to_value(&mesh.peers).map_err(Failure::new)?);
         return Ok(ExitCode::SUCCESS);
     }
     if mesh.peers.is_empty() {
-        println!("No other site has been met yet.");
+        say!("No other site has been met yet.");
     }
     for peer in &mesh.peers {
-        print!("{peer}");
+        terminal::out(format_args!("{peer}"));
     }
     Ok(ExitCode::SUCCESS)
 }

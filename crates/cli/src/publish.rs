@@ -3,7 +3,7 @@ use crate::client::arguments::ClientArgs;
 use crate::client::connect::{Needs, Plan, bytes};
 use crate::client::lines::Lines;
 use crate::client::session::{Session, Woken, ended, refused};
-use crate::failure::{Failure, warn};
+use crate::failure::Failure;
 use host::mqtt::client::{Cause, Dropped, Event};
 use host::mqtt::packet::{Disconnect, Publish};
 use host::mqtt::{QoS, ReasonCode, Topic, TopicBuf};
@@ -184,7 +184,7 @@ impl Publisher {
             Event::Acknowledged { reason, .. } => {
                 // mosquitto_pub warns and goes on, and so do scripts that count on its exit code.
                 if reason.is_error() && !self.quiet {
-                    warn(format_args!("Warning: the broker refuses a message: {}", reason.text()));
+                    warn!("Warning: the broker refuses a message: {}", reason.text());
                 }
                 self.delivered();
             }

@@ -26,7 +26,7 @@ pub(crate) struct Args {
 /// As mosquitto: a configuration that can't be honoured ends with 3.
 const BAD_CONFIGURATION: u8 = 3;
 
-pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
+pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let mut config = match &args.config {
         Some(path) => read(path)?,
         None => Config::default(),

@@ -1,6 +1,7 @@
 //! `midge status`: what the running site knows.
 use crate::data_dir::DataDir;
 use crate::failure::Failure;
+use crate::terminal;
 use host::control::{self, Reply, Request};
 use host::status::Status;
 use std::io;
@@ -16,12 +17,12 @@ pub(crate) struct Args {
     pub(crate) data: DataDir,
 }
 
-pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
+pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let document = ask(&args.data.path()?, &Request::Status)?;
     if args.json {
-        println!("{document:#}");
+        say!("{document:#}");
     } else {
-        print!("{}", read(document)?);
+        terminal::out(format_args!("{}", read(document)?));
     }
     Ok(ExitCode::SUCCESS)
 }

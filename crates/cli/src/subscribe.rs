@@ -3,8 +3,7 @@ use crate::client::arguments::ClientArgs;
 use crate::client::connect::{Needs, Plan};
 use crate::client::format::{Format, NotJson, Printed};
 use crate::client::session::{Session, Woken, ended, refused};
-use crate::client::trace;
-use crate::failure::{Failure, warn};
+use crate::failure::Failure;
 use host::mqtt::client::{Acknowledge, Cause, Event, Incoming};
 use host::mqtt::packet::{Disconnect, FilterList, Publish, RetainHandling, SubscribeOptions, SubscriptionList};
 use host::mqtt::property::{PublishProperties, SubscriptionIdList};
@@ -173,7 +172,7 @@ impl Printer {
         self.line.clear();
         let message = Printed { topic, publish, at: &Zoned::now(), pretty: self.pretty };
         if let Err(NotJson) = self.format.print(&message, &mut self.line) {
-            warn(format_args!("Error: Message payload is not valid JSON on topic {topic}."));
+            warn!("Error: Message payload is not valid JSON on topic {topic}.");
         }
         if self.eol {
             self.line.push(b'\n');
@@ -290,11 +289,11 @@ impl Subscriber {
     fn subscribed(&mut self, reasons: &[ReasonCode]) {
         if self.args.client.debug {
             let codes: Vec<String> = reasons.iter().map(|reason| (*reason as u8).to_string()).collect();
-            trace::print(format_args!("Subscribed: {}", codes.join(", ")));
+            say!("Subscribed: {}", codes.join(", "));
         }
         if reasons.iter().all(|reason| reason.is_error()) {
             if !self.args.client.quiet {
-                warn("All subscription requests were denied.");
+                warn!("All subscription requests were denied.");
             }
             self.end(Ok(ExitCode::SUCCESS));
         } else if self.args.exit_after_subscribing {

@@ -1,7 +1,7 @@
 //! How `sub` prints a message: mosquitto_sub's format language, parsed once, applied to each message.
 //!
-//! Where it differs from mosquitto_sub 2.0.11 on purpose: a width is the least that `%p` and `%x` take (there it cuts the
-//! payload), the time in JSON has no second zone mark, and JSON is always valid: bytes that are not UTF-8 become U+FFFD.
+//! Where it differs from mosquitto_sub 2.0.11 on purpose: a width is the least that `%p` and `%x` take (there it cuts
+//! the payload), the time in JSON has no second zone mark, and JSON is always valid: what is not UTF-8 becomes U+FFFD.
 use super::json;
 use host::mqtt::packet::Publish;
 use host::mqtt::{PayloadFormat, Topic};

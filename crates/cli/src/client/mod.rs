@@ -6,5 +6,5 @@ mod json;
 pub(crate) mod lines;
 mod property;
 pub(crate) mod session;
-pub(crate) mod trace;
+mod trace;
 mod url;

@@ -1,8 +1,6 @@
 //! `-d`: every packet of a connection in words, as mosquitto's clients put them.
 use host::mqtt::packet::{Ack, Packet, Publish};
 use host::mqtt::{Inbox, Version};
-use std::fmt;
-use std::io::{self, Write};
 
 /// Reads along in both directions.
 pub(crate) struct Trace {
@@ -25,7 +23,7 @@ impl Trace {
 
     pub(crate) fn sent(&mut self, bytes: &[u8]) {
         print_all(&mut self.sent, bytes, self.version, |packet| {
-            print(format_args!("Client {} sending {}", self.client_id, words(packet)));
+            say!("Client {} sending {}", self.client_id, words(packet));
         });
     }
 
@@ -36,14 +34,9 @@ impl Trace {
             {
                 id.clone_into(&mut self.client_id);
             }
-            print(format_args!("Client {} received {}", self.client_id, words(packet)));
+            say!("Client {} received {}", self.client_id, words(packet));
         });
     }
-}
-
-/// A line among the output, as mosquitto's clients print it. A reader that has gone is the output's to find out.
-pub(crate) fn print(line: fmt::Arguments<'_>) {
-    let _ = writeln!(io::stdout(), "{line}");
 }
 
 /// Bytes that are no packets are the client's to complain about.
