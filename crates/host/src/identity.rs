@@ -25,8 +25,8 @@ impl std::fmt::Display for IdentityError {
 
 impl std::error::Error for IdentityError {}
 
-fn wrong(path: &Path, what: impl ToString) -> IdentityError {
-    IdentityError { path: path.to_owned(), what: what.to_string() }
+fn wrong(path: &Path, what: impl Into<String>) -> IdentityError {
+    IdentityError { path: path.to_owned(), what: what.into() }
 }
 
 /// Makes the data directory if it is not there yet, for its owner only.
@@ -53,11 +53,11 @@ pub fn load_or_make_key(dir: &Path) -> Result<[u8; 32], IdentityError> {
             wrong(&path, "is not a site key (64 hexadecimal digits). Restore it, or delete it to become a new site")
         }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let seed = random_seed().map_err(|error| wrong(&path, error))?;
-            write_secret(&path, &to_hex(&seed)).map_err(|error| wrong(&path, error))?;
+            let seed = random_seed().map_err(|error| wrong(&path, error.to_string()))?;
+            write_secret(&path, &to_hex(&seed)).map_err(|error| wrong(&path, error.to_string()))?;
             Ok(seed)
         }
-        Err(error) => Err(wrong(&path, error)),
+        Err(error) => Err(wrong(&path, error.to_string())),
     }
 }
 
@@ -74,7 +74,7 @@ pub fn load_token(dir: &Path) -> Result<Option<Token>, IdentityError> {
             .map(Some)
             .map_err(|error| wrong(&path, format!("{error}. Restore it, or run: midge join TOKEN"))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(wrong(&path, error)),
+        Err(error) => Err(wrong(&path, error.to_string())),
     }
 }
 
@@ -84,7 +84,7 @@ pub fn load_token(dir: &Path) -> Result<Option<Token>, IdentityError> {
 /// When the file can't be written.
 pub fn save_token(dir: &Path, token: &Token) -> Result<(), IdentityError> {
     let path = dir.join(TOKEN_FILE);
-    write_secret(&path, &token.to_string()).map_err(|error| wrong(&path, error))
+    write_secret(&path, &token.to_string()).map_err(|error| wrong(&path, error.to_string()))
 }
 
 /// Fresh random bytes from the system.

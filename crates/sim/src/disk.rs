@@ -35,7 +35,8 @@ impl Disk {
     /// The last batch that is committed by `now`, if there is a new one.
     pub fn arrive(&mut self, now: u64) -> Option<u64> {
         let mut last = None;
-        while let Some(batch) = self.under_way.pop_front_if(|batch| batch.at <= now) {
+        while self.due().is_some_and(|at| at <= now) {
+            let Some(batch) = self.under_way.pop_front() else { break };
             last = Some(batch.number);
             self.apply(batch);
         }

@@ -146,7 +146,9 @@ impl Network {
             }
             for (direction, pipe) in link.pipes.iter_mut().enumerate() {
                 let (from, to) = if direction == 0 { pair } else { (pair.1, pair.0) };
-                if let Some(frame) = pipe.main.pop_front_if(|frame| frame.at <= now) {
+                if pipe.main.front().is_some_and(|frame| frame.at <= now)
+                    && let Some(frame) = pipe.main.pop_front()
+                {
                     return Some(News::Frame { from, to, bytes: frame.bytes });
                 }
                 if let Some(index) = pipe.own.iter().position(|frame| frame.at <= now) {

@@ -162,7 +162,7 @@ impl Plot {
             // One QoS a topic: the standards order messages of one QoS only.
             qos: [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce, QoS::ExactlyOnce][topic],
         };
-        let swaps = self.planted == Some(Planted::SwapsWords) && self.numbers[which][topic] % 5 == 0;
+        let swaps = self.planted == Some(Planted::SwapsWords) && self.numbers[which][topic].is_multiple_of(5);
         if swaps {
             self.numbers[which][topic] += 1;
             let later = Word {

@@ -87,8 +87,8 @@ fn d6_qos_and_retain_survive() {
 fn d6_properties_survive() {
     let mut world = pair();
     let mut user = UserPropertyList::new();
-    user.push("unit", "celsius");
-    user.push("unit", "again");
+    user.push("unit", "celsius").expect("short");
+    user.push("unit", "again").expect("short");
     let properties = PublishProperties {
         payload_format: Some(PayloadFormat::Utf8),
         content_type: Some("text/plain"),

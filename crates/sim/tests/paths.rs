@@ -223,7 +223,7 @@ impl Site {
                     self.heard.push(format!("{} {payload}", incoming.message.topic()));
                 }
                 Event::Acknowledged { .. } => self.acknowledged += 1,
-                Event::Closed(cause) => panic!("the device was thrown out: {cause:?}"),
+                Event::Closed(cause) => self.heard.push(format!("thrown out: {cause:?}")),
                 _ => {}
             }
         }

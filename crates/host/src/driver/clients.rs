@@ -123,11 +123,6 @@ impl Clients {
         self.listeners.iter().filter_map(|listener| listener.socket.local_addr().ok()).collect()
     }
 
-    /// Number of open connections.
-    pub fn len(&self) -> usize {
-        self.connections.len()
-    }
-
     /// A listener has connections waiting.
     pub fn listener_ready(&mut self, index: usize) {
         if let Some(listener) = self.listeners.get_mut(index) {

@@ -67,11 +67,11 @@ impl Server {
         self.allocations.retain(|_, allocation| allocation.until > now);
         let mut sent = Sent::new();
         if dst != self.address {
-            self.from_peer(src, dst, bytes, &mut sent);
+            self.hear_peer(src, dst, bytes, &mut sent);
         } else if let Some(answer) = respond_binding(bytes, src) {
             sent.push((dst, src, answer));
         } else if let Ok(message) = Message::from_bytes(bytes) {
-            self.from_client(src, &message, &mut sent);
+            self.hear_client(src, &message, &mut sent);
         } else if let Ok(channel) = ChannelData::parse(bytes) {
             let peer = self.allocations.get(&src).and_then(|lent| lent.channels.get(&channel.id())).copied();
             if let Some(peer) = peer {
@@ -83,7 +83,7 @@ impl Server {
         }
     }
 
-    fn from_peer(&mut self, src: SocketAddr, dst: SocketAddr, bytes: &[u8], sent: &mut Sent) {
+    fn hear_peer(&mut self, src: SocketAddr, dst: SocketAddr, bytes: &[u8], sent: &mut Sent) {
         let now = self.now;
         let Some((client, lent)) = self.allocations.iter().find(|(_, lent)| lent.port == dst.port()) else { return };
         if lent.permissions.get(&src.ip()).is_none_or(|until| *until <= now) {
@@ -108,7 +108,7 @@ impl Server {
         sent.push((self.address, *client, wrapped));
     }
 
-    fn from_client(&mut self, client: SocketAddr, message: &Message<'_>, sent: &mut Sent) {
+    fn hear_client(&mut self, client: SocketAddr, message: &Message<'_>, sent: &mut Sent) {
         let peer = message.attribute::<XorPeerAddress>().ok().map(|peer| peer.addr(message.transaction_id()));
         if message.has_class(MessageClass::Indication) && message.method() == SEND {
             if let (Some(peer), Ok(data)) = (peer, message.attribute::<Data<'_>>()) {
