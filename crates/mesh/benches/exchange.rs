@@ -1,34 +1,10 @@
 //! What a message costs the mesh: two sites in memory, batches of 64 messages of 64 bytes.
-//! `cargo bench -p midge-mesh` prints nanoseconds and allocations per message, both sites together.
-#![allow(unsafe_code, reason = "counting allocations takes an allocator")]
+//! `cargo bench -p midge-mesh` prints nanoseconds per message, both sites together.
 #![allow(clippy::unwrap_used, reason = "a bench that cannot begin ends")]
 use midge_mesh::{Config, Input, Mesh, Output, SiteId};
 use mqtt::message::MessageOptions;
 use mqtt::{Filter, Instant, Message, Now, QoS, Topic, Wall};
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
-
-struct Counting;
-
-static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
-
-// SAFETY: every call goes to the system allocator as it came.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: as the caller promised.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        // SAFETY: as the caller promised.
-        unsafe { System.dealloc(block, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 const BATCH: usize = 64;
 const IDS: [SiteId; 2] = [SiteId([1; 32]), SiteId([2; 32])];
@@ -89,7 +65,6 @@ fn run(qos: QoS, messages: usize) {
     let options = MessageOptions { qos, ..MessageOptions::default() };
     let message = Message::new(topic, &[b'x'; 64], options).unwrap();
     pair.changes = 0;
-    let before = ALLOCATIONS.load(Ordering::Relaxed);
     let start = std::time::Instant::now();
     for _ in 0..messages / BATCH {
         for _ in 0..BATCH {
@@ -99,9 +74,8 @@ fn run(qos: QoS, messages: usize) {
     }
     (0..4).for_each(|_| pair.round());
     let nanos = start.elapsed().as_nanos() as f64 / pair.delivered as f64;
-    let allocations = (ALLOCATIONS.load(Ordering::Relaxed) - before) as f64 / pair.delivered as f64;
     println!(
-        "QoS {}: {} messages, {nanos:.0} ns, {allocations:.2} allocations, {:.2} changes each",
+        "QoS {}: {} messages, {nanos:.0} ns, {:.2} changes each",
         qos as u8,
         pair.delivered,
         pair.changes as f64 / pair.delivered as f64

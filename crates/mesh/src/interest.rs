@@ -261,9 +261,11 @@ impl PeerInterest {
         self.coming = Some(BTreeSet::new());
     }
 
-    /// A part of the whole: whether there was a beginning.
-    pub(crate) fn add_part(&mut self, filter: Filter<'_>) -> bool {
-        self.coming.as_mut().map(|coming| coming.insert(filter.to_buf())).is_some()
+    /// A part of the whole: how many there are by now, if there was a beginning.
+    pub(crate) fn add_part(&mut self, filter: Filter<'_>) -> Option<usize> {
+        let coming = self.coming.as_mut()?;
+        coming.insert(filter.to_buf());
+        Some(coming.len())
     }
 
     /// What is not in the whole that has come.
@@ -275,7 +277,7 @@ impl PeerInterest {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.filters.len() + self.coming.as_ref().map_or(0, BTreeSet::len)
+        self.filters.len()
     }
 
     pub(crate) fn digest(&self) -> SetDigest {

@@ -324,7 +324,7 @@ impl Peer {
         let id = Floor { epoch, sequence: record.sequence };
         let fresh = match record.qos {
             QoS::AtMostOnce => {
-                session.receipts.accept(record.lane, now.instant);
+                session.receipts.accept(record.lane, now.instant, home.config.window);
                 if size >= crate::session::FRAME_BYTES / 2 {
                     session.receipts.hurry();
                 }
@@ -490,8 +490,8 @@ impl Peer {
             self.interest.begin_whole();
         }
         for &filter in &whole.filters {
-            if !self.interest.add_part(filter) {
-                return Err(Fault::OutOfTurn);
+            if self.interest.add_part(filter).ok_or(Fault::OutOfTurn)? > home.config.interest_filters_max {
+                return Err(Fault::InterestFull);
             }
             self.want_filter(home, filter)?;
         }

@@ -270,8 +270,8 @@ enum Unsaid {
     Now,
 }
 
-/// So many unsaid acknowledgements of QoS 0 are said at once.
-const UNSAID_MAX: u64 = 1024;
+/// When this share of the window is unsaid, it is said at once.
+const UNSAID_SHARE: u64 = 8;
 
 impl Receipts {
     /// Whether it comes for the first time in this session.
@@ -292,11 +292,13 @@ impl Receipts {
     }
 
     /// To be acknowledged for the sake of the window.
-    pub(crate) fn accept(&mut self, lane: u64, now: Instant) {
+    pub(crate) fn accept(&mut self, lane: u64, now: Instant, window: Window) {
         self.ready.insert(lane, lane);
         self.unsaid = match self.unsaid {
             Unsaid::Nothing => Unsaid::Soon { at: now + ACK_DELAY, messages: 1 },
-            Unsaid::Soon { at, messages } if messages < UNSAID_MAX => Unsaid::Soon { at, messages: messages + 1 },
+            Unsaid::Soon { at, messages } if messages < window.messages / UNSAID_SHARE => {
+                Unsaid::Soon { at, messages: messages + 1 }
+            }
             _ => Unsaid::Now,
         };
     }

@@ -69,8 +69,8 @@ impl Sync {
 
     pub(crate) fn due(&self) -> Instant {
         match self.round {
-            Round::Idle => self.due.unwrap_or(Instant::FAR),
-            Round::Asked | Round::Listing { .. } => Instant::FAR,
+            Round::Idle | Round::Asked => self.due.unwrap_or(Instant::FAR),
+            Round::Listing { .. } => Instant::FAR,
         }
     }
 
@@ -101,6 +101,7 @@ impl Peer {
             return;
         }
         home.purge(now.wall);
+        home.clamp_own(now.wall);
         let root = root_of(&self.sums(home));
         let pause = home.dice.jittered(home.config.digest_interval);
         if let Presence::Up(session) = &mut self.presence {
@@ -139,6 +140,7 @@ impl Peer {
             return;
         }
         home.purge(now.wall);
+        home.clamp_own(now.wall);
         let sums = self.sums(home);
         let equal = root_of(&sums) == root;
         if let Presence::Up(session) = &mut self.presence {
@@ -397,7 +399,7 @@ impl Peer {
             self.duplicates += 1;
             return Ok(());
         }
-        session.receipts.accept(state.lane, now.instant);
+        session.receipts.accept(state.lane, now.instant, home.config.window);
         session.sync.changed = true;
         if !may_travel(state.topic) || !home.config.rights(self.site).imports(state.topic) {
             home.stats.not_imported += 1;

@@ -30,7 +30,8 @@ fn act(world: &mut World) {
         }
         30..60 if site != other => drop(world.carry(site, other)),
         60..72 => world.seal(site),
-        72..84 => drop(world.commit(site)),
+        72..83 => drop(world.commit(site)),
+        83 => world.sites[site].clock_ahead = world.dice.below(240_000) as i64 - 120_000,
         84..86 => {
             let filter = FILTERS[world.dice.below(FILTERS.len())];
             if world.sites[site].mesh.is_some() && world.dice.chance(50) {
@@ -129,6 +130,10 @@ fn run(seed: u64, plant: Plant) -> Vec<String> {
     let sites = 2 + (seed % 3) as usize;
     let mut world = World::new(sites, seed, config());
     world.plant = plant;
+    for index in 0..sites {
+        // Within what all sites accept of each other.
+        world.sites[index].clock_ahead = world.dice.below(240_000) as i64 - 120_000;
+    }
     world.connect_all();
     for index in 0..sites {
         let filter = FILTERS[world.dice.below(FILTERS.len())];

@@ -276,6 +276,7 @@ fn retained_values_reach_those_who_want_them_and_those_who_do_not() {
     let mut world = World::connected(3, Config::default());
     world.subscribe(1, "#");
     world.settle();
+    world.pass(Duration::from_secs(1));
     world.publish(0, "a", RETAINED);
     world.publish(0, "b", Publish { retain: true, ..QOS0 });
     world.settle();
@@ -631,6 +632,37 @@ fn a_silent_peer_gets_a_new_session() {
     assert!(world.sites[0].resets.is_empty());
     world.pass(Duration::from_secs(1));
     assert_eq!(world.sites[0].resets, [Fault::Silent]);
+}
+
+#[test]
+fn a_crowded_site_accepts_a_window_and_then_its_peers_wait() {
+    let window = Window { messages: 10, bytes: 1000 };
+    let mut world = World::connected(2, Config { window, ..Config::default() });
+    world.subscribe(1, "#");
+    world.settle();
+    world.handle(1, Input::Crowded { crowded: true });
+    (0..30).for_each(|_| drop(world.publish(0, "topic", QOS1)));
+    world.settle();
+    world.pass(Duration::from_secs(1));
+    world.settle();
+    assert_eq!((world.texts(1).len(), world.mesh(0).peers().next().map(|peer| peer.outbox_messages)), (10, Some(30)));
+    world.handle(1, Input::Crowded { crowded: false });
+    world.settle();
+    assert_eq!((world.texts(1).len(), world.mesh(0).peers().next().map(|peer| peer.outbox_messages)), (30, Some(0)));
+}
+
+#[test]
+fn a_site_that_starts_does_not_hear_old_values_of_qos_0_as_news() {
+    let mut world = World::connected(2, Config::default());
+    world.crash(1);
+    world.publish(0, "old", Publish { retain: true, ..QOS0 });
+    world.pass(Duration::from_secs(1));
+    world.start(1);
+    world.pass(Duration::from_secs(1));
+    world.publish(0, "new", Publish { retain: true, ..QOS0 });
+    world.heal();
+    assert_eq!(world.texts(1), ["2"]);
+    assert_eq!(values(&world, 1), ["new=2", "old=1"], "its clients get them when they subscribe");
 }
 
 #[test]
