@@ -8,7 +8,7 @@ const NAME: &str = "lock";
 
 /// Proof that no other process uses the data directory.
 pub(super) struct Lock {
-    _file: File,
+    file: File,
 }
 
 impl Lock {
@@ -28,7 +28,14 @@ impl Lock {
         }
         // Only for the message to the next one; a full disk is told by the first commit.
         let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
-        Ok(Self { _file: file })
+        Ok(Self { file })
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Said aloud, because closing is not enough: a child that is being spawned just now has a copy of the file.
+        let _ = self.file.unlock();
     }
 }
 
