@@ -146,6 +146,11 @@ pub enum Input<'a> {
         /// Which one.
         peer: PeerKey,
     },
+    /// What passed over the link cannot be trusted: end it and begin another.
+    Reset {
+        /// With whom.
+        peer: PeerKey,
+    },
     /// A frame for a peer. Dropped and counted while there is no link.
     Send {
         /// To whom.
@@ -238,6 +243,8 @@ pub enum DownReason {
     Misbehaved,
     /// The peer closed the connection.
     Closed,
+    /// We were told to [`Input::Reset`] it.
+    Reset,
     /// More frames waited than [`Limits::backlog_max`].
     Overrun,
     /// We were told to [`Input::Forget`] it.
@@ -254,6 +261,7 @@ impl fmt::Display for DownReason {
             Self::Incompatible => "the peer speaks another version of the link protocol",
             Self::Misbehaved => "the peer broke the link protocol",
             Self::Closed => "the peer closed the link",
+            Self::Reset => "it was reset",
             Self::Overrun => "too much waited for the peer",
             Self::Forgotten => "the peer is no longer wanted",
         })

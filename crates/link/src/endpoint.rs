@@ -71,6 +71,7 @@ impl Endpoint {
             Input::Forget { peer } => self.forget(peer),
             Input::RemoteCard { peer, card } => self.remote_card(peer, card),
             Input::Restart { peer } => self.with_peer(peer, Peer::restart),
+            Input::Reset { peer } => self.with_peer(peer, Peer::reset),
             Input::Send { peer, lane, frame } => self.send(peer, lane, frame),
         }
     }

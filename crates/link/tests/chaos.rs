@@ -9,7 +9,7 @@ use std::time::Duration;
 use world::turn::Server;
 use world::{Lab, PORT, TURN, addr, ms, secs};
 
-const SEEDS: u64 = 40;
+const SEEDS: u64 = 12;
 const SITES: usize = 3;
 
 struct Dice(u64);

@@ -232,6 +232,20 @@ fn a_peer_that_starts_anew_is_met_again_at_once() {
 }
 
 #[test]
+fn a_link_that_is_reset_comes_back_at_once() {
+    for site in [0, 1] {
+        let mut lab = up(26, [PortRestricted, PortRestricted]);
+        let peer = lab.sites[1 - site].key;
+        lab.input(site, Input::Reset { peer });
+        assert!(lab.sites[site].up.is_empty());
+        assert!(lab.come_up(secs(2)), "{}", lab.report());
+        assert!(talks(&mut lab, secs(1)));
+        lab.run_for(secs(60));
+        assert_eq!((downs(&lab, 0).len(), downs(&lab, 1).len()), (1, 1), "{}", lab.report());
+    }
+}
+
+#[test]
 fn a_relayed_path_gives_way_to_a_direct_one() {
     let mut lab = Lab::new(15);
     lab.turn = Some(Server::new(addr(TURN)));
