@@ -280,8 +280,7 @@ impl Broker {
             self.journal.begin();
             match alarm {
                 Alarm::Silence { slot, generation } => self.silence(now, ConnId { slot, generation }),
-                Alarm::Expiry { listener, stamp } => self.expire(now, listener, stamp),
-                Alarm::Will { listener, stamp } => self.will_due(now, listener, stamp),
+                Alarm::Absence { listener, stamp } => self.absence(now, listener, stamp),
             }
         }
     }
@@ -305,28 +304,32 @@ impl Broker {
         }
     }
 
-    fn expire(&mut self, now: Now, id: ListenerId, stamp: u32) {
-        let Some(session) = self.listeners.session(id).filter(|session| session.stamp() == stamp) else { return };
+    /// A client may have been away for so long that its will is due, or its session over.
+    fn absence(&mut self, now: Now, id: ListenerId, stamp: u32) {
+        let Some(session) = self.listeners.session_mut(id).filter(|session| session.stamp() == stamp) else { return };
+        session.alarm_at = Instant::FAR;
         let Presence::Away { since } = session.presence else { return };
-        let Some(end) = session.expiry.end(since) else { return };
-        if end > now.wall {
-            self.timers.set(now.instant + end.since(now.wall), Alarm::Expiry { listener: id, stamp });
-            return;
+        if session.expiry.end(since).is_some_and(|end| end <= now.wall) {
+            self.stats.expired += 1;
+            self.outputs.push_back(Output::Event(Event::Expired { client_id: session.client_id.clone() }));
+            return self.remove_session(now, id);
         }
-        self.stats.expired += 1;
-        self.outputs.push_back(Output::Event(Event::Expired { client_id: session.client_id.clone() }));
-        self.remove_session(now, id);
+        if session.will_due(since).is_some_and(|due| due <= now.wall) {
+            self.publish_will(now, id);
+        }
+        self.watch_absence(now, id);
     }
 
-    fn will_due(&mut self, now: Now, id: ListenerId, stamp: u32) {
-        let Some(session) = self.listeners.session(id).filter(|session| session.stamp() == stamp) else { return };
-        let (Presence::Away { since }, Some(will)) = (session.presence, &session.will) else { return };
-        let due = since + will.delay;
-        if due > now.wall {
-            self.timers.set(now.instant + due.since(now.wall), Alarm::Will { listener: id, stamp });
-            return;
+    /// Sets the alarm of a session without a connection, if none rings early enough.
+    pub(crate) fn watch_absence(&mut self, now: Now, id: ListenerId) {
+        let Some(session) = self.listeners.session_mut(id) else { return };
+        let Presence::Away { since } = session.presence else { return };
+        let Some(due) = session.expiry.end(since).into_iter().chain(session.will_due(since)).min() else { return };
+        let at = now.instant + due.since(now.wall);
+        if at < session.alarm_at {
+            session.alarm_at = at;
+            self.timers.set(at, Alarm::Absence { listener: id, stamp: session.stamp() });
         }
-        self.publish_will(now, id);
     }
 
     /// A message did not reach a listener. The first one since it was all right is worth a line in the log.

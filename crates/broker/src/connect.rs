@@ -109,7 +109,7 @@ impl Broker {
         connection.phase = Phase::Serving(listener);
         let properties = &connect.properties;
         connection.packet_max = properties.maximum_packet_size.map_or(u32::MAX, |max| max.get());
-        connection.cold.problem_info = properties.request_problem_info.unwrap_or(true);
+        connection.cold.is_bridge = connect.bridge;
         connection.cold.heard = now.instant;
         // One and a half times the keep-alive [MQTT-3.1.2-22].
         connection.cold.patience_millis = u32::from(keep_alive) * 1500;
@@ -194,7 +194,7 @@ impl Broker {
     pub(crate) fn end(&mut self, now: Now, slot: u32, cause: Cause) {
         let Some(connection) = self.connections.get(slot) else { return };
         let reason = match cause {
-            Cause::Goodbye | Cause::GoodbyeWithWill | Cause::Closed => None,
+            Cause::Goodbye | Cause::GoodbyeWithWill | Cause::Closed | Cause::Stalled => None,
             Cause::Timeout => Some(ReasonCode::KeepAliveTimeout),
             Cause::TakenOver => Some(ReasonCode::SessionTakenOver),
             Cause::Kicked => Some(ReasonCode::AdministrativeAction),

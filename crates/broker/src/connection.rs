@@ -49,8 +49,8 @@ pub(crate) struct Cold {
     /// How long it may be silent; zero is for ever.
     pub(crate) patience_millis: u32,
     pub(crate) rare: Option<Box<Rare>>,
-    /// Request Problem Information.
-    pub(crate) problem_info: bool,
+    /// It calls itself a bridge: mosquitto's private bit in CONNECT.
+    pub(crate) is_bridge: bool,
 }
 
 /// What most connections never need.
@@ -137,7 +137,7 @@ impl Connections {
             heard: now,
             patience_millis: u32::try_from(patience.as_millis()).unwrap_or(u32::MAX),
             rare: None,
-            problem_info: true,
+            is_bridge: false,
         };
         self.slots[slot] = Some(Connection {
             id,

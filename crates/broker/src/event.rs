@@ -73,6 +73,8 @@ pub enum Cause {
     Timeout,
     /// The same client identifier connected again.
     TakenOver,
+    /// It goes on asking and does not read the answers: more than twice `outgoing_bytes_max` wait for it.
+    Stalled,
     /// An operator.
     Kicked,
     /// The client's fault, with what it was told where its version has words for it.
@@ -100,6 +102,7 @@ impl fmt::Display for Event {
                 Cause::Closed => write!(f, "Client {client_id} closed its connection."),
                 Cause::Timeout => write!(f, "Client {client_id} has exceeded timeout, disconnecting."),
                 Cause::TakenOver => write!(f, "Client {client_id} already connected, closing old connection."),
+                Cause::Stalled => write!(f, "Client {client_id} disconnected: it does not read."),
                 Cause::Kicked => write!(f, "Client {client_id} disconnected: administrative action."),
                 Cause::Fault(reason) => write!(f, "Client {client_id} disconnected: {}.", reason.text()),
             },
@@ -108,7 +111,12 @@ impl fmt::Display for Event {
                 match cause {
                     Cause::Fault(reason) => write!(f, "Client {who} [{origin}] disconnected: {}.", reason.text()),
                     Cause::Timeout => write!(f, "Client {who} [{origin}] has exceeded timeout, disconnecting."),
-                    Cause::Goodbye | Cause::GoodbyeWithWill | Cause::Closed | Cause::TakenOver | Cause::Kicked => {
+                    Cause::Goodbye
+                    | Cause::GoodbyeWithWill
+                    | Cause::Closed
+                    | Cause::TakenOver
+                    | Cause::Stalled
+                    | Cause::Kicked => {
                         write!(f, "Client {who} [{origin}] closed its connection.")
                     }
                 }

@@ -11,7 +11,7 @@ use core::num::NonZeroU32;
 use core::time::Duration;
 use mqtt::handshake::Inbound;
 use mqtt::packet::SubscribeOptions;
-use mqtt::{FilterBuf, TopicBuf, Wall};
+use mqtt::{FilterBuf, Instant, TopicBuf, Wall};
 
 /// What every message touches lies here, the rest behind [`Listener::kind`].
 #[derive(Debug)]
@@ -59,6 +59,10 @@ pub(crate) struct Session {
     /// Absent until a QoS 2 message comes in.
     pub(crate) inbound: Option<Box<Inbound>>,
     pub(crate) will: Option<Box<Will>>,
+    /// When the earliest alarm rings that is set for it.
+    pub(crate) alarm_at: Instant,
+    /// After a restart, its will waits at least until then.
+    pub(crate) grace_until: Wall,
     /// Retained messages still to be sent.
     #[allow(clippy::box_collection, reason = "absent from most sessions, and they are many: one word")]
     pub(crate) owed: Option<Box<VecDeque<OwedRetained>>>,
@@ -84,6 +88,11 @@ impl Session {
     /// Tells the uses of one listener's number apart, in alarms.
     pub(crate) fn stamp(&self) -> u32 {
         self.number as u32
+    }
+
+    /// When its will is to be published, if the client went at `since` and does not come back.
+    pub(crate) fn will_due(&self, since: Wall) -> Option<Wall> {
+        self.will.as_ref().map(|will| (since + will.delay).max(self.grace_until))
     }
 }
 
@@ -189,11 +198,6 @@ impl Listeners {
                 (self.slots.len() - 1) as ListenerId
             }
         }
-    }
-
-    /// The number that the next listener will have.
-    pub(crate) fn next_id(&self) -> ListenerId {
-        self.free.last().copied().unwrap_or(self.slots.len() as ListenerId)
     }
 
     pub(crate) fn remove(&mut self, id: ListenerId) -> Option<Listener> {

@@ -93,6 +93,11 @@ impl Outgoing {
         self.buffer.len() - self.written + shared
     }
 
+    /// Bytes of [`Outgoing::len`] that are kept for this connection alone.
+    pub(crate) fn copied_len(&self) -> usize {
+        self.buffer.len() - self.written
+    }
+
     /// Whether nothing is left to be written.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

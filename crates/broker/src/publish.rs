@@ -4,7 +4,7 @@ use crate::broker::Broker;
 use crate::connection::Reading;
 use crate::door::{Delivery, Output};
 use crate::event::{Drop, Event};
-use crate::index::{ListenerId, Member, stays_here};
+use crate::index::{ListenerId, Member, is_system, stays_here};
 use crate::letter::{Copy, Frames, Letter, Raw};
 use crate::listener::{Kind, Listener};
 use crate::queue::{Entry, State};
@@ -509,7 +509,7 @@ impl Broker {
             return false;
         }
         // The state of the broker itself is said anew after each start.
-        if !message.topic().is_dollar() {
+        if !is_system(message.topic()) {
             self.journal.store(record::retained_key(message.topic()), Some(record::message_value(&message)));
         }
         self.retained.set(message);

@@ -55,6 +55,9 @@ impl Broker {
             connection.cold.heard = now.instant;
         }
         self.stats.bytes_received += bytes.len() as u64;
+        if connection.outgoing.copied_len() / 2 > self.config.outgoing_bytes_max {
+            return self.end(now, conn.slot, Cause::Stalled);
+        }
         let mut inbox = core::mem::take(&mut connection.cold.inbox);
         let mut data = bytes;
         while self.receive(now, conn.slot, &mut inbox, &mut data) {}

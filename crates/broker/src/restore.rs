@@ -5,13 +5,12 @@ use crate::index::Member;
 use crate::listener::{Presence, Session};
 use crate::queue::{BodyId, Entry, Queue, Sequence, State};
 use crate::record::{self, QueuedRecord, Record, SessionRecord, SubscriptionRecord};
-use crate::timer::Alarm;
 use crate::will::Will;
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use mqtt::handshake::Inbound;
-use mqtt::{FilterBuf, Message, Now, PacketId};
+use mqtt::{FilterBuf, Instant, Message, Now, PacketId};
 
 /// Records until all are there.
 #[derive(Debug, Default)]
@@ -98,13 +97,14 @@ impl Broker {
             queued_in: 0,
             inbound,
             will: staged.will,
+            alarm_at: Instant::FAR,
+            grace_until: now.wall + self.config.will_grace,
             owed: None,
         };
         // Who was connected when the site went down may have been sent whatever the window allowed.
         let sent = was_away.then_some(record.sent);
         self.restore_queue(&mut session, staged.queued, sent, bodies);
         let is_over = session.queue.is_over(&self.config);
-        self.set_alarms(now, &session);
         let changed = (!was_away).then(|| session.record().value());
         let id = self.insert_session(session);
         if let Some(value) = changed {
@@ -113,6 +113,7 @@ impl Broker {
         if let Some(listener) = self.listeners.get_mut(id) {
             listener.full = is_over;
         }
+        self.watch_absence(now, id);
         for (filter, SubscriptionRecord { options, id: subscription }) in &staged.subscriptions {
             self.add_subscription(filter.borrow(), Member { listener: id, id: *subscription, options: *options });
         }
@@ -143,19 +144,6 @@ impl Broker {
             let entry = session.queue.iter().find(|(sequence, _)| *sequence == to);
             let value = entry.and_then(|(_, entry)| entry.record());
             self.journal.note(record::queued_key(session.number, to), value.map(|record| record.value()));
-        }
-    }
-
-    fn set_alarms(&mut self, now: Now, session: &Session) {
-        let Presence::Away { since } = session.presence else { return };
-        let listener = self.listeners.next_id();
-        let stamp = session.stamp();
-        if let Some(end) = session.expiry.end(since) {
-            self.timers.set(now.instant + end.since(now.wall), Alarm::Expiry { listener, stamp });
-        }
-        if let Some(will) = &session.will {
-            let due = (since + will.delay).since(now.wall).max(self.config.will_grace);
-            self.timers.set(now.instant + due, Alarm::Will { listener, stamp });
         }
     }
 

@@ -9,14 +9,13 @@ use crate::publish::{Insist, Owed, Speaker};
 use crate::queue::{Queue, Sequence, State, Step};
 use crate::record::{self, QueuedRecord, SessionRecord};
 use crate::role::Role;
-use crate::timer::Alarm;
 use crate::will::Will;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::num::NonZeroU16;
 use mqtt::codec::AckKind;
 use mqtt::packet::Connect;
-use mqtt::{Message, Now, PacketId, QoS, ReasonCode, TopicBuf};
+use mqtt::{Instant, Message, Now, PacketId, QoS, ReasonCode, TopicBuf, Wall};
 
 /// Retained messages are sent while fewer bytes than this wait for the connection.
 const FEED_BYTES: usize = 64 * 1024;
@@ -55,6 +54,7 @@ impl Broker {
         let Some(session) = listener.session_mut() else { return (id, false) };
         session.expiry = expiry;
         session.presence = Presence::Connected;
+        session.grace_until = Wall::default();
         session.user = connect.user_name.map(Box::from);
         let will = connect.will.as_ref().map(Will::new).map(Box::new);
         let will_changes = session.will.is_some() || will.is_some();
@@ -91,6 +91,8 @@ impl Broker {
             queued_in: 0,
             inbound: None,
             will: None,
+            alarm_at: Instant::FAR,
+            grace_until: Wall::default(),
             owed: None,
         };
         self.insert_session(session)
@@ -160,21 +162,16 @@ impl Broker {
         let window = self.config.in_flight_max;
         session.queue.resume(window);
         let is_over = session.queue.is_over(&self.config);
-        let stamp = session.stamp();
-        if let Some(end) = session.expiry.end(now.wall) {
-            self.timers.set(now.instant + end.since(now.wall), Alarm::Expiry { listener: id, stamp });
-        }
-        let will_delay = session.will.as_ref().map(|will| will.delay);
+        let will_is_due = session.will_due(now.wall).is_some_and(|due| due <= now.wall);
         if let Some(listener) = self.listeners.get_mut(id) {
             listener.full = is_over;
         }
         // Where its messages waited for acknowledgements, they wait in the queue now.
         self.room = true;
-        match will_delay {
-            Some(delay) if delay.is_zero() => self.publish_will(now, id),
-            Some(delay) => self.timers.set(now.instant + delay, Alarm::Will { listener: id, stamp }),
-            None => {}
+        if will_is_due {
+            self.publish_will(now, id);
         }
+        self.watch_absence(now, id);
     }
 
     /// The will, if there is one: an operation of its own [MQTT-3.1.2-8].
@@ -419,7 +416,10 @@ impl Broker {
         let owed = session.owed.as_mut()?;
         while let Some(front) = owed.front_mut() {
             let after = front.after.as_ref().map(TopicBuf::as_str);
-            let Some(message) = self.retained.next(front.filter.borrow(), after, now.wall) else {
+            let filter = front.filter.borrow();
+            let is_wanted = self.index.find(filter).is_some_and(|key| self.index.member(key, id).is_some());
+            let message = self.retained.next(filter, after, now.wall).filter(|_| is_wanted);
+            let Some(message) = message else {
                 owed.pop_front();
                 continue;
             };

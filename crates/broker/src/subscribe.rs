@@ -4,6 +4,7 @@ use crate::door::{AttachId, Delivery, Output};
 use crate::index::{ListenerId, Member, SubscriptionKey};
 use crate::listener::OwedRetained;
 use crate::record::{self, SubscriptionRecord};
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use core::num::NonZeroU32;
 use mqtt::packet::{Packet, Requested, RetainHandling, SubAck, Subscribe, SubscribeOptions, UnsubAck, Unsubscribe};
@@ -16,7 +17,11 @@ impl Broker {
         let id = subscribe.properties.subscription_id;
         let mut codes = Vec::new();
         let mut owed = Vec::new();
-        for requested in subscribe.filters {
+        let is_bridge = self.connections.get(slot).is_some_and(|connection| connection.cold.is_bridge);
+        for mut requested in subscribe.filters {
+            // As mosquitto does: flags are kept, and nothing comes back to the bridge that brought it.
+            requested.options.no_local |= is_bridge;
+            requested.options.retain_as_published |= is_bridge;
             codes.push(match self.grant(listener, &requested, id) {
                 Ok(is_new) => {
                     let Ok(filter) = requested.filter else { continue };
@@ -36,7 +41,13 @@ impl Broker {
         let properties = AckProperties::default();
         self.answer(slot, &Packet::SubAck(SubAck { packet_id: subscribe.packet_id, properties, codes: &codes }));
         if let Some(session) = self.listeners.session_mut(listener).filter(|_| !owed.is_empty()) {
-            session.owed.get_or_insert_default().extend(owed);
+            let before = session.owed.get_or_insert_default();
+            if !before.is_empty() {
+                // What is asked for once more begins anew.
+                let again: BTreeSet<&str> = owed.iter().map(|owed| owed.filter.as_str()).collect();
+                before.retain(|before| !again.contains(before.filter.as_str()));
+            }
+            before.extend(owed);
             self.feed(now, listener);
         }
     }

@@ -8,10 +8,8 @@ use mqtt::Instant;
 pub(crate) enum Alarm {
     /// CONNECT, or anything at all, should have come.
     Silence { slot: u32, generation: u32 },
-    /// A session may be over.
-    Expiry { listener: u32, stamp: u32 },
-    /// A will may be due.
-    Will { listener: u32, stamp: u32 },
+    /// A session may be over, or its will due.
+    Absence { listener: u32, stamp: u32 },
 }
 
 /// Alarms by their time; those of one time in the order of [`Alarm`].

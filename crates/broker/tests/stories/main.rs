@@ -3,6 +3,7 @@
 
 use midge_broker as broker;
 
+mod chaos;
 mod durable;
 mod play;
 mod publish;

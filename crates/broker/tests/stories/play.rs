@@ -109,6 +109,20 @@ impl Stage {
         self.settle();
     }
 
+    /// Whether who is to act is there.
+    pub(crate) fn can(&self, step: &str) -> bool {
+        match step.split_once(": ") {
+            Some((who, what)) if who.starts_with(char::is_uppercase) => {
+                what.starts_with("ATTACH") || self.participants.iter().any(|name| name == who)
+            }
+            Some((who, what)) => {
+                let suits = |client: &Client| client.version == Version::V5 || !(what.contains("alias") || what.contains("0x04"));
+                what.starts_with("CONNECT") || self.clients.get(who).is_some_and(suits)
+            }
+            None => step != "COMMIT" || self.held.is_some(),
+        }
+    }
+
     /// Bytes that wait for a client.
     pub(crate) fn waiting(&mut self, who: &str) -> usize {
         let conn = self.clients[who].conn;
@@ -189,9 +203,12 @@ impl Stage {
     fn participant(&mut self, who: &str, what: &str) {
         let (verb, rest) = what.split_once(' ').unwrap_or((what, ""));
         if verb == "ATTACH" {
-            self.participants.push(who.into());
             let role = words::role(rest);
-            let id = AttachId(self.participants.len() as u32 - 1);
+            let known = self.participants.iter().position(|name| name == who);
+            let id = AttachId(known.unwrap_or(self.participants.len()) as u32);
+            if known.is_none() {
+                self.participants.push(who.into());
+            }
             return self.broker.handle(self.now, Input::Attach { id, role, name: who });
         }
         let id = AttachId(self.participants.iter().position(|name| name == who).unwrap() as u32);

@@ -330,6 +330,23 @@ fn slow_readers_miss_qos_0() {
 }
 
 #[test]
+fn who_asks_and_does_not_read_is_sent_away() {
+    let config = Config { outgoing_bytes_max: 5, ..Config::default() };
+    let asks = "LOG · a: CONNECT · a: STALL · a: PING · a: PING · a: PING · a: PING · a: PING";
+    check_with(config, &format!("{asks} · a: PING · a: PING"), "Client a disconnected: it does not read. · a< CLOSE");
+}
+
+#[test]
+fn retained_messages_stop_with_their_subscription() {
+    let mut story = String::from("a: CONNECT");
+    (0..300).for_each(|n| story += &format!(" · a: PUB t/{n:03} 'x'*1000 r"));
+    story += " · b: CONNECT · b: STALL · b: SUB t/# · b: SUB u/# · b: UNSUB t/# | b: READ · b: SUB v";
+    let heard = play(Config::default(), &story);
+    let count = heard.matches("b< PUB t/").count();
+    assert!((10..100).contains(&count), "what was under way, and no more: {count}");
+}
+
+#[test]
 fn bad_bytes_harm_only_their_sender() {
     for (bytes, reason) in [
         ("00 00", "0x81"),                                        // no such packet

@@ -1,6 +1,6 @@
 //! Connecting, leaving, coming back.
 
-use crate::play::{Config, check, check_with};
+use crate::play::{Config, Stage, check, check_with};
 
 #[test]
 fn connect() {
@@ -104,4 +104,30 @@ fn wills() {
     check("w: CONNECT · w: SUB # · a: CONNECT v5 will=t delay=10 | a: CLOSE", "w< PUB t 'gone'");
     check("a: CONNECT v5 will=$SYS/x", "a< CONNACK 0x87 · a< CLOSE");
     check("a: CONNECT will=t r · a: CLOSE · b: CONNECT · b: SUB t", "+t · b< SUBACK 0 · b< PUB t 'gone' r");
+}
+
+#[test]
+fn coming_and_going_leaves_no_alarms() {
+    let mut stage = Stage::new(Config::default());
+    for _ in 0..1000 {
+        stage.step("a: CONNECT v5 clean=0 expiry=100000 will=t delay=1000");
+        stage.step("a: CLOSE");
+    }
+    // One for each connection until CONNECT would have been due, one for the absence.
+    let mut alarms = 0;
+    while let Some(at) = stage.broker.poll_timeout().filter(|at| at.0 < 60_000_000) {
+        stage.broker.handle(mqtt::Now { instant: at, wall: mqtt::Wall(0) }, midge_broker::Input::Timeout);
+        alarms += 1;
+    }
+    assert!(alarms <= 1, "all at once");
+    assert!(stage.broker.poll_timeout().is_some());
+}
+
+#[test]
+fn bridges_say_so() {
+    check(
+        "a: CONNECT bridge · a: SUB t · b: CONNECT · b: PUB t 'x' r",
+        "TopicBuf(\"t\") = Some(\"'x'\") by Client · a< PUB t 'x' r",
+    );
+    check("a: CONNECT bridge · a: SUB t · a: PUB t 'x'", "");
 }

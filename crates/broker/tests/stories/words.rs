@@ -46,7 +46,7 @@ fn qos(words: &str) -> QoS {
 
 fn id(words: &str) -> PacketId {
     let number = words.split(' ').find_map(|word| word.strip_prefix('#')?.parse().ok());
-    PacketId::new(number.unwrap_or(1)).unwrap()
+    PacketId::new(number.unwrap_or(1)).unwrap_or(PacketId(NonZeroU16::MAX))
 }
 
 fn reason(words: &str) -> ReasonCode {
