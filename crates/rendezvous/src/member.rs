@@ -70,7 +70,7 @@ pub(crate) struct Member {
     /// The epoch that their proven session proved itself with; it may go on repeating this one.
     proven_epoch: u32,
     /// Our epoch since that session began for us: another one must repeat this or a later one.
-    next_epoch: u32,
+    pub(crate) next_epoch: u32,
     pub(crate) heard_at: Option<Instant>,
     /// The generation of their card that we hold.
     pub(crate) holds: u32,

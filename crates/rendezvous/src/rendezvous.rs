@@ -55,6 +55,8 @@ pub struct Rendezvous {
     pub(crate) rng: ChaCha20Rng,
     pub(crate) places: BTreeMap<PlaceId, Place>,
     pub(crate) members: BTreeMap<PeerKey, Member>,
+    /// What a site that we don't know must repeat at least. See [`Challenge::epoch`].
+    pub(crate) oldest_epoch: u32,
     pub(crate) announce_sequence: u32,
     pub(crate) budget: Budget,
     pub(crate) refusals: Budget,
@@ -99,6 +101,7 @@ impl Rendezvous {
             rng,
             places: BTreeMap::new(),
             members: BTreeMap::new(),
+            oldest_epoch: 0,
             announce_sequence: 0,
             budget: config.pace.site_budget(),
             refusals: Budget::new(BREATH * REFUSALS_AT_ONCE),
@@ -244,7 +247,11 @@ impl Rendezvous {
     }
 
     fn forget(&mut self, peer: PeerKey) {
-        self.members.remove(&peer);
+        if self.members.remove(&peer).is_some() {
+            // Which of its sessions have ended is forgotten, too: whatever they heard of us must not count any more.
+            self.challenge.epoch = self.challenge.epoch.saturating_add(1);
+            self.oldest_epoch = self.challenge.epoch;
+        }
         for place in self.places.values_mut().filter(|place| place.occupant == Some(peer)) {
             place.occupant = None;
         }
@@ -301,7 +308,9 @@ impl Rendezvous {
             }
             return false;
         }
-        self.members.insert(peer, Member::new(name, standing, keys, &self.pace));
+        let mut member = Member::new(name, standing, keys, &self.pace);
+        member.next_epoch = self.oldest_epoch;
+        self.members.insert(peer, member);
         true
     }
 

@@ -115,6 +115,35 @@ fn an_ended_run_is_not_even_answered() {
     assert_eq!(a.core.counters().ended_session, 2);
 }
 
+#[test]
+fn forgetting_a_site_does_not_revive_its_ended_runs() {
+    let (mut a, mut b_before) = (Site::start(1, 1), Site::start(2, 2));
+    let peer = b_before.core.peer_key();
+    let announcement = a.posted(To::Everybody);
+    b_before.mail.clear();
+    b_before.read(1, &announcement);
+    let withheld = b_before.posted(To::One);
+    let mut b = Site::start(2, 3);
+    b.read(1, &announcement);
+    a.read(1, &b.posted(To::One));
+    a.handle(2, Input::Forget { peer });
+    a.read(2, &withheld);
+    assert_eq!(a.told, [found(peer, true)]);
+    // The one that runs is found again.
+    a.mail.clear();
+    let (mut rounds, mut at) = (0, 3);
+    while a.told.len() < 2 {
+        rounds += 1;
+        at += 60;
+        assert!(rounds < 5, "not found again");
+        b.handle(at, Input::Timeout);
+        let (from_a, from_b) = (std::mem::take(&mut a.mail), std::mem::take(&mut b.mail));
+        from_b.iter().for_each(|mail| a.read(at, mail));
+        from_a.iter().for_each(|mail| b.read(at, mail));
+    }
+    assert_eq!(a.told, [found(peer, true), found(peer, true)]);
+}
+
 /// A restart of the peer is believed at once, and only once, and the old link is called dead.
 #[test]
 fn a_restart_is_told_after_the_card_that_comes_with_it() {
