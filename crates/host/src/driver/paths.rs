@@ -208,7 +208,7 @@ impl Paths {
 
     /// The node does not trust this link session any more.
     pub fn reset(&mut self, now: Now, peer: SiteId) {
-        self.connect(now, link::Input::Restart { peer: PeerKey(peer.0) });
+        self.connect(now, link::Input::Reset { peer: PeerKey(peer.0) });
     }
 
     /// News from a mailbox.
