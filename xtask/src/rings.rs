@@ -94,6 +94,24 @@ fn steps() -> Vec<Step> {
         },
         Step {
             ring: 4,
+            name: "bad input",
+            needs: &[
+                Root,
+                Program("ip"),
+                Program("nft"),
+                Program("mosquitto"),
+                Program("mosquitto_pub"),
+                Program("mosquitto_sub"),
+                Python("paho.mqtt.client"),
+            ],
+            command: |target| {
+                let mut command = Command::new("python3");
+                command.arg("tests/real/bad_input.py").env("MIDGE", target.join("release/midge"));
+                command
+            },
+        },
+        Step {
+            ring: 4,
             name: "fuzz smoke",
             needs: &[Program("cargo-fuzz")],
             command: |_| fuzz::command(FUZZ_SMOKE_SECS),
