@@ -34,6 +34,7 @@ enum Need {
     /// A module of Python.
     Python(&'static str),
 }
+use Need::{Program, Python, Root};
 
 struct Step {
     ring: u8,
@@ -42,12 +43,22 @@ struct Step {
     command: fn(&Path) -> Command,
 }
 
+/// Networks of our own, real NATs, mailboxes, relays and devices.
+const LABORATORY: &[Need] = &[
+    Root,
+    Program("ip"),
+    Program("nft"),
+    Program("conntrack"),
+    Program("mosquitto"),
+    Program("turnserver"),
+    Python("paho.mqtt.client"),
+];
+
 const SEEDS: u32 = 200;
 const FUZZ_SMOKE_SECS: u32 = 10;
 
 /// Rings 1 to 3 run in one `cargo test`: to cargo they are the tests of the crates. Real ports begin in ring 4.
 fn steps() -> Vec<Step> {
-    use Need::{Program, Python, Root};
     vec![
         Step { ring: 1, name: "transcripts, tables, sites, paths", needs: &[], command: |_| cargo(&["test"]) },
         Step { ring: 1, name: "xtask", needs: &[], command: |_| cargo(&["test", "--package", "xtask"]) },
@@ -77,38 +88,14 @@ fn steps() -> Vec<Step> {
         Step {
             ring: 4,
             name: "sites in namespaces",
-            needs: &[
-                Root,
-                Program("ip"),
-                Program("nft"),
-                Program("conntrack"),
-                Program("mosquitto"),
-                Program("turnserver"),
-                Python("paho.mqtt.client"),
-            ],
-            command: |target| {
-                let mut command = Command::new("python3");
-                command.arg("tests/real/mesh.py").env("MIDGE", target.join("release/midge"));
-                command
-            },
+            needs: LABORATORY,
+            command: |target| python("tests/real/mesh.py", target),
         },
         Step {
             ring: 4,
-            name: "bad input",
-            needs: &[
-                Root,
-                Program("ip"),
-                Program("nft"),
-                Program("mosquitto"),
-                Program("mosquitto_pub"),
-                Program("mosquitto_sub"),
-                Python("paho.mqtt.client"),
-            ],
-            command: |target| {
-                let mut command = Command::new("python3");
-                command.arg("tests/real/bad_input.py").env("MIDGE", target.join("release/midge"));
-                command
-            },
+            name: "bad input from everywhere",
+            needs: LABORATORY,
+            command: |target| python("tests/real/bad_input.py", target),
         },
         Step {
             ring: 4,
@@ -117,6 +104,13 @@ fn steps() -> Vec<Step> {
             command: |_| fuzz::command(FUZZ_SMOKE_SECS),
         },
     ]
+}
+
+/// A script of the laboratory with the program that it tests.
+fn python(script: &str, target: &Path) -> Command {
+    let mut command = Command::new("python3");
+    command.arg(script).env("MIDGE", target.join("release/midge"));
+    command
 }
 
 /// Runs what was asked for, or says what that would be.
