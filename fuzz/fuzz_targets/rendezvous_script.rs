@@ -1,5 +1,6 @@
-//! Two sites and a mailbox that does what the bytes say: deliver, repeat, change, move, restart, wait. Whatever it does, a
-//! site is handed only what the other one wrote for it in a run that had not been seen to end, and both stay bounded.
+//! Two sites and a mailbox that does what the bytes say: deliver, repeat, change, move, restart, wait. Whatever it
+//! does, a site is handed only what the other one wrote for it in a run that had not been seen to end, and both stay
+//! bounded.
 #![no_main]
 use libfuzzer_sys::fuzz_target;
 use rendezvous::{Config, Event, Input, Instant, Output, Pace, PeerKey, PlaceId, PlaceKind, Rendezvous, Token};

@@ -1,5 +1,5 @@
-//! Nanoseconds and allocations of the broker for each delivery: `cargo bench -p midge-broker`, or under callgrind with a
-//! count of rounds and one case, `route-… 2000 pairs/q0`, for instructions (`--toggle-collect='*Broker*handle*'`).
+//! Nanoseconds and allocations of the broker for each delivery: `cargo bench -p midge-broker`, or under callgrind with
+//! a count of rounds and one case, `route-… 2000 pairs/q0`, for instructions (`--toggle-collect='*Broker*handle*'`).
 //!
 //! What a host would do between the calls is not counted: making packets, reading and answering what comes back.
 #![allow(clippy::unwrap_used, missing_docs, reason = "a benchmark may fail")]

@@ -420,7 +420,8 @@ mod tests {
                             }
                         }
                         let route = index.take_route(topic);
-                        let targets: Vec<_> = route.targets.iter().map(|target| (target.listener, target.qos)).collect();
+                        let pairs = route.targets.iter().map(|target| (target.listener, target.qos));
+                        let targets: Vec<_> = pairs.collect();
                         prop_assert_eq!(targets, expected.into_iter().collect::<Vec<_>>(), "{}", topic);
                         index.put_route(route);
                     }

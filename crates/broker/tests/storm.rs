@@ -1,5 +1,6 @@
 //! Persistent clients against a broker whose connections break and which crashes between any two of drain, commit and
-//! perform. What was acknowledged arrives: at QoS 2 exactly once, at QoS 1 at least once, in order. Replays from its seed.
+//! perform. What was acknowledged arrives: at QoS 2 exactly once, at QoS 1 at least once, in order. Replays from its
+//! seed.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "a test may fail")]
 use midge_broker as broker;
 

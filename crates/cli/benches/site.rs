@@ -121,7 +121,7 @@ fn publish_len(topic: &str, qos: u8) -> usize {
     2 + 2 + topic.len() + if qos > 0 { 2 } else { 0 } + PAYLOAD
 }
 
-// local ----------------------------------------------------------------------------------------------------------------
+// local -------------------------------------------------------------------------------------------------------------
 
 fn local(dir: &Path) -> io::Result<()> {
     writeln!(io::stdout(), "local broker, QoS 0, {PAYLOAD} bytes: CPU seconds of the broker per million deliveries")?;
@@ -195,7 +195,7 @@ fn fan_out(broker: &Broker) -> io::Result<f64> {
     Ok((broker.cpu_secs()? - before) * 1e6 / delivered as f64)
 }
 
-// across a link --------------------------------------------------------------------------------------------------------
+// across a link -----------------------------------------------------------------------------------------------------
 
 fn across(dir: &Path) -> io::Result<()> {
     let (here, there) = linked(dir)?;
@@ -209,7 +209,8 @@ fn across(dir: &Path) -> io::Result<()> {
         let at = |share: f64| flow.latencies[((flow.latencies.len() - 1) as f64 * share) as usize] as f64 / 1000.0;
         writeln!(
             io::stdout(),
-            "  QoS {qos}, {rate:>6} msg/s: p50 {:>7.0} us, p99 {:>7.0} us; sent {}, {} at the subscriber, {} lost, {:.0} msg/s",
+            "  QoS {qos}, {rate:>6} msg/s: p50 {:>7.0} us, p99 {:>7.0} us; \
+             sent {}, {} at the subscriber, {} lost, {:.0} msg/s",
             at(0.5),
             at(0.99),
             flow.sent,

@@ -1,4 +1,5 @@
-//! What happens, line by line: mosquitto's shape, `SECONDS: words`, on standard error or wherever the configuration says.
+//! What happens, line by line: mosquitto's shape, `SECONDS: words`, on standard error or wherever the configuration
+//! says.
 use crate::config::{self, Level, LogTarget};
 use mqtt::Wall;
 use std::fmt::Display;

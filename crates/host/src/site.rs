@@ -74,7 +74,8 @@ impl fmt::Display for StartError {
             Self::Store(error) => error.fmt(f),
             Self::Listen { address, error } if error.kind() == io::ErrorKind::AddrInUse => write!(
                 f,
-                "{address} is taken by another program: stop it, or choose another port with -p PORT or [[listener]] bind"
+                "{address} is taken by another program: stop it, or choose another port with -p PORT or \
+                 [[listener]] bind"
             ),
             Self::Listen { address, error } => write!(f, "can't listen on {address}: {error}"),
             Self::Port { port, error } => write!(f, "can't use UDP port {port}: {error}; set [mesh] port = 0 for any"),

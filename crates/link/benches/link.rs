@@ -108,7 +108,8 @@ impl Pair {
         let (wall, cpu) = (began.elapsed().as_secs_f64(), (cpu_time() - cpu).as_secs_f64());
         let (frames, bytes) = ((b.frames - before.0) as f64, (b.bytes - before.1) as f64);
         println!(
-            "{name:34} {:>10.0} frames/s {:>8.1} MB/s {:>8.2} CPU-s per million frames {:>6.2} datagrams per frame, {:>5.1} per transmit",
+            "{name:34} {:>10.0} frames/s {:>8.1} MB/s {:>8.2} CPU-s per million frames \
+             {:>6.2} datagrams per frame, {:>5.1} per transmit",
             frames / wall,
             bytes / wall / 1e6,
             cpu / frames * 1e6,

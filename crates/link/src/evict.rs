@@ -1,5 +1,5 @@
-//! Giving back what an earlier life of ours left at a TURN server. A site that was killed comes back from the same port,
-//! and until the old allocation expires, ten minutes later, the server answers 437 (RFC 8656 §5).
+//! Giving back what an earlier life of ours left at a TURN server. A site that was killed comes back from the same
+//! port, and until the old allocation expires, ten minutes later, the server answers 437 (RFC 8656 §5).
 
 use crate::door::TurnServer;
 use turn_client_proto::stun::types::attribute::{ErrorCode, Nonce, Realm, Username};

@@ -94,8 +94,8 @@ impl Relay {
         }
     }
 
-    /// Asks for an address, if that is not done yet: from the address of ours that the server is known to answer, `way`,
-    /// else from one after the other.
+    /// Asks for an address, if that is not done yet: from the address of ours that the server is known to answer,
+    /// `way`, else from one after the other.
     pub(crate) fn ask(&mut self, now: Instant, locals: &[SocketAddr], way: Option<SocketAddr>) {
         self.rest_is_over(now);
         let since = match &self.state {

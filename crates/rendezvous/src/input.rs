@@ -33,7 +33,8 @@ pub enum Input<'a> {
         /// What was received.
         bytes: &'a [u8],
     },
-    /// The link layer made a new or changed card for that peer, which must be known: a card for anybody else is ignored.
+    /// The link layer made a new or changed card for that peer, which must be known: a card for anybody else is
+    /// ignored.
     LocalCard {
         /// Whom the card is for.
         peer: PeerKey,

@@ -200,7 +200,8 @@ const MESH: &[Key] = &[
         takes: "list of `\"mqtt://[USER:PASSWORD@]HOST[:PORT]\"`",
         default: "`[]`",
         example: "[\"mqtt://broker.example:1883\"]",
-        doc: "MQTT brokers where sites leave sealed cards for each other; any broker will do, all sites need one in common.",
+        doc: "MQTT brokers where sites leave sealed cards for each other; any broker will do, all sites need one in \
+              common.",
         read: |draft, value| set(&mut draft.config.mesh.mailbox, list(value, Mailbox::parse)),
     },
     Key {

@@ -1,8 +1,8 @@
 //! The disk: key and value pairs, committed batch by batch, read back whole at the start.
 //!
 //! Never decides what is stored or what it means; never fails a start because of damage. SQLite does the work
-//! (`docs/store.md` says why); this adds a check sum per record, a look at the write-ahead log that SQLite would cut off
-//! silently, and the rescue of what is good in a damaged file. Used by one thread at a time (it is `Send`). Start
+//! (`docs/store.md` says why); this adds a check sum per record, a look at the write-ahead log that SQLite would cut
+//! off silently, and the rescue of what is good in a damaged file. Used by one thread at a time (it is `Send`). Start
 //! reading at [`Store`].
 mod ahead;
 mod database;
