@@ -347,6 +347,7 @@ mod tests {
     }
 
     /// Records as they were written by version 1: they must be understood for ever.
+    // A flat table.
     #[test]
     fn fixtures() {
         let session = SessionRecord {

@@ -116,7 +116,9 @@ impl Stage {
                 what.starts_with("ATTACH") || self.participants.iter().any(|name| name == who)
             }
             Some((who, what)) => {
-                let suits = |client: &Client| client.version == Version::V5 || !(what.contains("alias") || what.contains("0x04"));
+                let suits = |client: &Client| {
+                    client.version == Version::V5 || !(what.contains("alias") || what.contains("0x04"))
+                };
                 what.starts_with("CONNECT") || self.clients.get(who).is_some_and(suits)
             }
             None => step != "COMMIT" || self.held.is_some(),
