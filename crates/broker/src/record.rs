@@ -347,8 +347,8 @@ mod tests {
     }
 
     /// Records as they were written by version 1: they must be understood for ever.
-    // A flat table.
     #[test]
+    // A flat table.
     fn fixtures() {
         let session = SessionRecord {
             expiry: Expiry::AfterSecs(60),
