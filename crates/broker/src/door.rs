@@ -197,7 +197,7 @@ pub enum Verdict {
     NotAuthorized,
 }
 
-/// One record for the store. Keys and values are the broker's own, versioned ([`crate::record`]).
+/// One record for the store. Keys and values are the broker's own, versioned.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Change {
     /// Which record.

@@ -299,3 +299,94 @@ impl Entry {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn waiting() -> Entry {
+        Entry { state: State::Waiting, qos: QoS::AtLeastOnce, ..Entry::released() }
+    }
+
+    fn queue(window: u16) -> Queue {
+        Queue::new(NonZeroU16::new(window).unwrap())
+    }
+
+    /// Sequence numbers of what is sent until the window is full.
+    fn sent(queue: &mut Queue) -> Vec<u64> {
+        let mut sent = Vec::new();
+        while let Some(step) = queue.step() {
+            match step {
+                Step::Publish { sequence, .. } => sent.push(sequence.0),
+                Step::Release(id) => sent.push(u64::from(id.get()) + 1_000_000),
+            }
+        }
+        sent
+    }
+
+    fn acknowledge(queue: &mut Queue, sequence: u64) {
+        let at = queue.find(Sequence(sequence).packet_id()).unwrap();
+        assert_eq!(queue.sequence(at), Sequence(sequence));
+        queue.finish(at);
+    }
+
+    #[test]
+    fn identifiers_go_round_without_meeting() {
+        let mut queue = queue(3);
+        let mut next = 0;
+        for _ in 0..150_000 {
+            while queue.len() < 5 {
+                queue.push(waiting());
+            }
+            for sequence in sent(&mut queue) {
+                assert_eq!(sequence, next);
+                next += 1;
+            }
+            // Of three in flight the second one, then the first.
+            let oldest = next - 3;
+            acknowledge(&mut queue, oldest + 1);
+            acknowledge(&mut queue, oldest);
+        }
+        assert!(next > 3 * Sequence::SPAN);
+    }
+
+    #[test]
+    fn an_old_message_keeps_its_identifier() {
+        let mut queue = queue(u16::MAX);
+        (0..100_000).for_each(|_| queue.push(waiting()));
+        assert_eq!(sent(&mut queue).len(), Sequence::SPAN as usize);
+        // All but the first: its identifier would be the next one to be used.
+        (1..Sequence::SPAN).for_each(|sequence| acknowledge(&mut queue, sequence));
+        assert_eq!(sent(&mut queue), []);
+        acknowledge(&mut queue, 0);
+        assert_eq!(sent(&mut queue)[..2], [Sequence::SPAN, Sequence::SPAN + 1]);
+    }
+
+    #[test]
+    fn unknown_identifiers_are_not_found() {
+        let mut queue = queue(2);
+        (0..3).for_each(|_| queue.push(waiting()));
+        sent(&mut queue);
+        let known =
+            |queue: &Queue| (1..=u16::MAX).filter(|id| queue.find(PacketId::new(*id).unwrap()).is_some()).count();
+        assert_eq!(known(&queue), 2);
+        acknowledge(&mut queue, 1);
+        // Found and over is for the caller to see.
+        assert_eq!(queue.state(1), Some((State::Done, QoS::AtLeastOnce)));
+    }
+
+    #[test]
+    fn restored_with_holes() {
+        let restore = |numbers: &[u64]| {
+            let mut queue = queue(10);
+            let moved = queue.restore(numbers.iter().map(|&number| (Sequence(number), waiting())));
+            (queue.iter().map(|(sequence, _)| sequence.0).collect::<Vec<_>>(), moved, queue.len())
+        };
+        assert_eq!(restore(&[]), (alloc::vec![], alloc::vec![], 0));
+        assert_eq!(restore(&[7, 8, 11]), (alloc::vec![7, 8, 11], alloc::vec![], 5));
+        // Farther apart than any store of ours could leave them: no memory for what is not there.
+        let far = u64::MAX - 9;
+        let moved = alloc::vec![(Sequence(far), Sequence(8)), (Sequence(far + 1), Sequence(9))];
+        assert_eq!(restore(&[7, far, far + 1]), (alloc::vec![7, 8, 9], moved, 3));
+    }
+}

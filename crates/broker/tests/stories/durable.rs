@@ -128,3 +128,31 @@ fn bodies_are_stored_once() {
     stage.step("b: PUBACK #1");
     assert_eq!((count(&stage, b'B'), count(&stage, b'Q')), (0, 0));
 }
+
+#[test]
+fn a_damaged_store_starts_with_what_is_good() {
+    let story = "a: CONNECT clean=0 · a: SUB t q1 · a: CLOSE · b: CONNECT clean=0 · b: PUB t '1' q1 · b: PUB t '2' q1 \
+        · b: PUB u '3' r · b: PUB u '4' q2";
+    let mut whole = Stage::new(Config::default());
+    story.split(" · ").for_each(|step| whole.step(step));
+    let keys: Vec<_> = whole.store.keys().cloned().collect();
+    for key in &keys {
+        // Each record in turn is missing; then each of them is cut short, which the broker says.
+        for damage in [None, Some(1)] {
+            let mut stage = Stage::new(Config::default());
+            stage.store = whole.store.clone();
+            let value = stage.store.remove(key).unwrap();
+            let shortened = damage.map(|len| value[..len.min(value.len() - 1)].to_vec());
+            stage.restart_with(shortened.map(|value| (key.clone(), value)));
+            // What belonged to it is tidied away, the rest is there, and everybody can go on.
+            for step in
+                "a: CONNECT clean=0 · a: SUB t q1 · b: CONNECT clean=0 · b: PUB t '5' q1 · a: CONNECT · b: CONNECT"
+                    .split(" · ")
+            {
+                stage.step(step);
+            }
+            let left = stage.store.keys().filter(|key| key[0] != b'R').count();
+            assert_eq!(left, 0, "without {:?}: {:?}", key.escape_ascii().to_string(), stage.store);
+        }
+    }
+}

@@ -150,12 +150,20 @@ impl Stage {
     }
 
     fn restart(&mut self) {
+        self.restart_with(None);
+    }
+
+    /// With a record more, which is damaged.
+    pub(crate) fn restart_with(&mut self, damaged: Option<(Box<[u8]>, Vec<u8>)>) {
         self.broker = Broker::new(self.config.clone(), 7);
         self.clients.clear();
         self.participants.clear();
         self.held = self.held.take().map(|_| Vec::new());
         for (key, value) in &self.store {
             self.broker.restore(key, value).expect("our own records");
+        }
+        for (key, value) in damaged {
+            self.broker.restore(&key, &value).expect_err("it is damaged");
         }
         self.broker.restored(self.now);
     }
