@@ -2,13 +2,15 @@
 //!
 //! | key | value after the version |
 //! |---|---|
-//! | `S` session | expiry in seconds (4, all ones: never), away since (8, 0: connected), sent up to (8), user flag (1) and length (2) and text, client identifier |
+//! | `S` session | expiry (4: seconds, all ones: never), away since (8, 0: connected), sent up to (8), user, client |
 //! | `F` session, filter | options as in SUBSCRIBE (1), identifier (4, 0: none) |
 //! | `B` body | message as stored by `mqtt` |
 //! | `Q` session, sequence | state and flags (1), body (8), identifiers (4 each) |
 //! | `I` session, packet identifier | nothing |
 //! | `R` topic | message as stored by `mqtt` |
 //! | `W` session | delay in seconds (4), expiry flag (1) and seconds (4), message as stored by `mqtt` |
+//!
+//! The user is a flag (1), a length (2) and the text; the client identifier is the rest.
 use crate::door::Damaged;
 use crate::listener::{Expiry, Presence};
 use crate::queue::{BodyId, Sequence};
@@ -436,7 +438,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_no_harm(kind in "[SFBQIRW]", key in vec(any::<u8>(), 0..20), value in vec(any::<u8>(), 0..60)) {
+        fn any_bytes_are_no_harm(
+            kind in "[SFBQIRW]",
+            key in vec(any::<u8>(), 0..20),
+            value in vec(any::<u8>(), 0..60),
+        ) {
             let mut whole = kind.into_bytes();
             whole.extend(key);
             let mut value = value;

@@ -162,7 +162,7 @@ impl Stage {
         for (key, value) in &self.store {
             self.broker.restore(key, value).expect("our own records");
         }
-        for (key, value) in damaged {
+        if let Some((key, value)) = damaged {
             self.broker.restore(&key, &value).expect_err("it is damaged");
         }
         self.broker.restored(self.now);
