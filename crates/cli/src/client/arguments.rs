@@ -12,7 +12,7 @@ pub(crate) struct ClientArgs {
     /// Port of the broker.
     #[arg(short, long, default_value_t = 1883)]
     pub(crate) port: u16,
-    /// All in one: mqtt://[USER[:PASSWORD]@]HOST[:PORT]/TOPIC.
+    /// All in one: mqtt://USER:PASSWORD@HOST:PORT/TOPIC, of which only HOST and TOPIC are needed.
     #[arg(short = 'L', long, value_name = "URL", conflicts_with_all = ["host", "port"])]
     pub(crate) url: Option<String>,
     /// Local address to connect from.
