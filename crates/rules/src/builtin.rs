@@ -212,7 +212,11 @@ mod tests {
         }
 
         #[test]
-        fn parts_never_reach_outside(bytes in prop::collection::vec(any::<u8>(), 0..20), start in any::<i64>(), count in any::<i64>()) {
+        fn parts_never_reach_outside(
+            bytes in prop::collection::vec(any::<u8>(), 0..20),
+            start in any::<i64>(),
+            count in any::<i64>(),
+        ) {
             for rule in [TextRule::Whole, TextRule::UntilNul] {
                 prop_assert!(substr(&bytes, rule, start, Some(count)).len() <= bytes.len());
             }

@@ -136,7 +136,7 @@ mod tests {
             index.matching(topic, &mut found);
             found.sort_unstable();
             let expected: Vec<u32> =
-                (0u32..).zip(&patterns).filter(|(_, pattern)| pattern.matches(topic)).map(|(number, _)| number).collect();
+                (0u32..).zip(&patterns).filter(|(_, it)| it.matches(topic)).map(|(number, _)| number).collect();
             prop_assert_eq!(found, expected);
         }
     }

@@ -1,9 +1,10 @@
 //! The rules of a site: small scripts that hear messages, pins, timers and the web, and answer.
 //!
-//! For: whoever runs such scripts — a node, the simulator, `midge script`. Two dialects: `compat` runs the scripts of the
-//! old ESP8266 broker unmodified, `midge` (first line `% midge`) is the language for new ones. Never: sockets, clocks,
-//! files, devices, the broker; what a script wants done comes out as [`Output`], what it looks at is lent as [`World`].
-//! Start reading at [`door`] (what is said to an engine and what it answers), then `engine.rs`, then `machine.rs`.
+//! For: whoever runs such scripts — a node, the simulator, `midge script`. Two dialects: `compat` runs the scripts of
+//! the old ESP8266 broker unmodified, `midge` (first line `% midge`) is the language for new ones. Never: sockets,
+//! clocks, files, devices, the broker; what a script wants done comes out as [`Output`], what it looks at is lent as
+//! [`World`]. Start reading at [`door`] (what is said to an engine and what it answers), then `engine.rs`, then
+//! `machine.rs`.
 //!
 //! ```
 //! use midge_rules::{Engine, Input, Limits, Nowhere, Oddities, Output};

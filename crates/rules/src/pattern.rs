@@ -2,8 +2,8 @@
 use alloc::boxed::Box;
 use mqtt::{Filter, FilterBuf, Topic, TopicError};
 
-/// A filter that is valid in a script: MQTT's rules, and `#` may also stand first (`#/state` is every topic that ends in
-/// `/state`, and `state` itself).
+/// A filter that is valid in a script: MQTT's rules, and `#` may also stand first (`#/state` is every topic that ends
+/// in `/state`, and `state` itself).
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Pattern {
     text: Box<str>,

@@ -114,7 +114,8 @@ impl State {
         Ok(())
     }
 
-    /// Whether there is room for what a clause usually says. Where there is not, the next clause waits for its listener.
+    /// Whether there is room for what a clause usually says. Where there is not, the next clause waits for its
+    /// listener.
     pub(crate) fn is_heard(&self) -> bool {
         self.outputs.len() <= self.limits.outputs / 2
     }

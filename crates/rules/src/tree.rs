@@ -15,8 +15,8 @@ pub enum Dialect {
     Midge,
 }
 
-/// Where the dialects differ once a script runs. Each can be had in `midge` by an `option` line: a converted script says
-/// in its first lines which old habits it relies on.
+/// Where the dialects differ once a script runs. Each can be had in `midge` by an `option` line: a converted script
+/// says in its first lines which old habits it relies on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Habits {
     /// What a number is.

@@ -274,8 +274,8 @@ impl<'a> Parser<'a> {
         Ok(Trigger::Gpio { pin: pin as u8, pull })
     }
 
-    /// `local` or `remote` and one value after the word here. The value is read first, then the side is looked at; where
-    /// the error is reported is counted from the word after the value.
+    /// `local` or `remote` and one value after the word here. The value is read first, then the side is looked at;
+    /// where the error is reported is counted from the word after the value.
     fn side_and_topic(&mut self, error_offset: usize) -> Parsed<(Side, Expr)> {
         let side_at = self.at + 1;
         self.at += 2;

@@ -1,5 +1,5 @@
-//! A tree as text in `midge`. What the old language means by habit is written out: brackets, quotes, and an `option` line
-//! for each habit that the script could notice losing.
+//! A tree as text in `midge`. What the old language means by habit is written out: brackets, quotes, and an `option`
+//! line for each habit that the script could notice losing.
 use super::needs::Needs;
 use crate::pattern::Pattern;
 use crate::place::Place;
@@ -276,8 +276,8 @@ impl Printer<'_> {
         self.checked(topic, |text| Topic::parse(text).is_ok())
     }
 
-    /// A wrong topic that is written down is an error in `midge`, but no harm in the old language until it is used; so it
-    /// is hidden from the check.
+    /// A wrong topic that is written down is an error in `midge`, but no harm in the old language until it is used; so
+    /// it is hidden from the check.
     fn checked(&self, expr: &Expr, good: impl Fn(&str) -> bool) -> String {
         match &expr.kind {
             ExprKind::Text(text) if core::str::from_utf8(text).is_ok_and(&good) => quoted(text),

@@ -1,5 +1,5 @@
-//! The quirk policy, row by row: what `compat` keeps or mends, and what `midge` does instead. Rows about the console, the
-//! upload and the broker are theirs to test.
+//! The quirk policy, row by row: what `compat` keeps or mends, and what `midge` does instead. Rows about the console,
+//! the upload and the broker are theirs to test.
 use crate::support::{Bench, console};
 use midge_rules::{Input, Limits, Oddities, Oddity, Reply, check};
 
