@@ -46,8 +46,12 @@ struct Current {
     next: usize,
 }
 
+/// What some editors put before the first line.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// The dialect that a script's first line chooses.
 pub fn dialect_of(text: &[u8]) -> Dialect {
+    let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
     let line = text.split(|&byte| byte == b'\n').next().unwrap_or_default();
     match line.trim_ascii().strip_prefix(b"%").map(<[u8]>::trim_ascii) {
         Some(b"midge") => Dialect::Midge,
@@ -67,6 +71,7 @@ pub(crate) fn parse(
             Diagnostic::error(Place::START, 1, message).hint("raise the limit script_bytes, or split it"),
         ]);
     }
+    let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
     match dialect_of(text) {
         Dialect::Compat => compat::parse(text, oddities, limits, comments).map_err(|error| vec![error]),
         Dialect::Midge => midge::parse(text, limits),
@@ -75,6 +80,9 @@ pub(crate) fn parse(
 
 impl Engine {
     /// Reads a script of either dialect. Errors come in the order of the text.
+    ///
+    /// A new engine has no subscriptions, timers or pins: whoever replaces one starts its participant at the broker
+    /// anew as well.
     pub fn load(text: &[u8], oddities: Oddities, limits: Limits) -> Result<Self, Vec<Diagnostic>> {
         let mut script = parse(text, oddities, &limits, false)?;
         let warnings = core::mem::take(&mut script.warnings);

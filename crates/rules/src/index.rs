@@ -135,8 +135,8 @@ mod tests {
             let mut found = Vec::new();
             index.matching(topic, &mut found);
             found.sort_unstable();
-            let expected: Vec<u32> =
-                (0u32..).zip(&patterns).filter(|(_, it)| it.matches(topic)).map(|(number, _)| number).collect();
+            let matching = (0u32..).zip(&patterns).filter(|(_, pattern)| pattern.matches(topic));
+            let expected: Vec<u32> = matching.map(|(number, _)| number).collect();
             prop_assert_eq!(found, expected);
         }
     }

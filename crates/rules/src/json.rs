@@ -288,7 +288,10 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_survived(path in prop::collection::vec(any::<u8>(), 0..20), json in "[\\[\\]{}:,\"\\\\a0 u]{0,60}") {
+        fn any_bytes_are_survived(
+            path in prop::collection::vec(any::<u8>(), 0..20),
+            json in "[\\[\\]{}:,\"\\\\a0 u]{0,60}",
+        ) {
             let _ = lookup(&path, json.as_bytes());
         }
     }

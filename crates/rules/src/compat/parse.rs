@@ -734,7 +734,8 @@ fn hint(message: &str) -> Option<&'static str> {
         }
         "'do' expected" => "write: on EVENT do ACTIONS, or: while CONDITION do ACTIONS done",
         "event spec (like 'topic') expected" => {
-            "events are init, mqttconnect, wificonnect, wifidisconnect, serial, http_response, timer, alarm, topic, gpio_interrupt"
+            "events are init, mqttconnect, wificonnect, wifidisconnect, serial, http_response, timer, alarm, topic, \
+             gpio_interrupt"
         }
         "'local' or 'remote' expected" => "write local for the own broker, remote for the one of mqtt_host",
         "invalid timer number" => "timers are 1 to 4, written without quotes",

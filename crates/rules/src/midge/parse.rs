@@ -249,9 +249,8 @@ impl<'a> Parser<'a> {
                     Token::Word("pullup") => Pull::Up,
                     Token::Word("nopullup") => Pull::None,
                     _ => {
-                        return Err(
-                            self.fail_hint("'pullup' or 'nopullup' expected", "write: on gpio_interrupt 4 pullup do …")
-                        );
+                        let hint = "write: on gpio_interrupt 4 pullup do …";
+                        return Err(self.fail_hint("'pullup' or 'nopullup' expected", hint));
                     }
                 };
                 self.bump();

@@ -16,7 +16,8 @@ fn a_script_of_a_megabyte_is_refused() {
     let script = "on init do println 1\n".repeat(50_000);
     assert_eq!(
         first(&script, &Limits::default()),
-        "1:1: error: the script has 1050000 bytes, more than the limit of 65536 (raise the limit script_bytes, or split it)"
+        "1:1: error: the script has 1050000 bytes, more than the limit of 65536 \
+         (raise the limit script_bytes, or split it)"
     );
     assert_eq!(first(&script, &roomy()), "", "with room for it, it runs");
 }
@@ -74,6 +75,19 @@ fn binary_junk_has_a_place() {
         report.diagnostics[0].to_string(),
         "2:21: error: not UTF-8 text (save the file as UTF-8; write binary data as #00ff)"
     );
+}
+
+#[test]
+fn a_byte_order_mark_and_carriage_returns_are_blanks() {
+    assert_eq!(Bench::new("\u{feff}% midge\r\non init do\r\nprintln 1 + 1\r\n").console(), "2~");
+    assert_eq!(Bench::new("\u{feff}on init\r\ndo println 2*3+4\r\n").console(), "14~");
+}
+
+/// A site's thread may hand its rules to another.
+#[test]
+fn an_engine_can_be_sent() {
+    fn sent<T: Send>(_: T) {}
+    sent(Bench::new("on init do").engine);
 }
 
 #[test]
@@ -150,7 +164,8 @@ fn unknown_pins_and_unplugged_sensors_are_reported() {
 #[test]
 fn a_server_that_never_answers_is_given_up() {
     let mut bench = Bench::new(
-        "on init do http_get http://h/ settimer 1 1000 on http_response do println $this_http_code on timer 1 do println t",
+        "on init do http_get http://h/ settimer 1 1000 on timer 1 do println t\n\
+         on http_response do println $this_http_code",
     );
     let Some(Output::Http(request)) = bench.outputs.first().cloned() else { panic!("no request") };
     bench.after(29_999);

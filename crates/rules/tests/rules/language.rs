@@ -98,14 +98,15 @@ fn conditions_and_loops() {
     let script = "% midge\non init do\n\
         setvar $i = 0\n\
         while $i < 4 do\n\
-          if $i = 0 then println \"none\" elseif $i = 1 then println \"one\" elseif $i >= 3 then stop else println \"more\" endif\n\
+          if $i = 0 then println \"none\" elseif $i = 1 then println \"one\"\n\
+          elseif $i >= 3 then stop else println \"more\" endif\n\
           setvar $i = $i + 1\n\
         done\n\
         println \"never\"\n\
         on init do fail \"as said\" println \"never\"";
     assert_eq!(
         Bench::new(script).said(),
-        [r#"print "none\r\n""#, r#"print "one\r\n""#, r#"print "more\r\n""#, "fault script at 9:12: as said"]
+        [r#"print "none\r\n""#, r#"print "one\r\n""#, r#"print "more\r\n""#, "fault script at 10:12: as said"]
     );
 }
 
@@ -148,7 +149,8 @@ fn pwm_and_timers_take_numbers_as_the_old_ones_did() {
 fn the_log_is_worded_as_the_original_words_it() {
     let mut bench = Bench::new(
         "on init do settimer 1 5\n\
-         on topic local \"a/+\" do setvar $x = $this_data if $x = on then publish local b $x else publish local c x | \"y\" endif \
+         on topic local \"a/+\" do setvar $x = $this_data \
+         if $x = on then publish local b $x else publish local c x | \"y\" endif \
          while 0 do done\n\
          on timer 1 do subscribe local \"a/#\" gpio_out 2 1 setvar $y = 1 setalarm 1 12:00 serial_out s",
     );

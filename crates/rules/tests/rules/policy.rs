@@ -98,7 +98,8 @@ mod compat {
         assert_eq!(console(script), "Y~Z~");
         assert_eq!(
             finding(script),
-            "1:48: warning: this else belongs to the if that was just closed (write an empty else before the inner endif)"
+            "1:48: warning: this else belongs to the if that was just closed \
+             (write an empty else before the inner endif)"
         );
         assert_eq!(Bench::with(script, fixed(), Limits::default()).console(), "Z~");
         let advised = "on init do if 1 then if 0 then println X else endif else println Y endif println Z";
@@ -331,7 +332,8 @@ mod in_midge {
     #[test]
     fn http_post_o() {
         let mut bench = Bench::new(
-            "% midge\non init do http_post \"http://h/\", \"x\" header \"X-Key\", 7 http_put \"https://h/y\", 1 http_delete \"http://h/\"",
+            "% midge\non init do http_post \"http://h/\", \"x\" header \"X-Key\", 7\n\
+             http_put \"https://h/y\", 1 http_delete \"http://h/\"",
         );
         assert_eq!(
             bench.said(),
@@ -357,7 +359,8 @@ mod in_midge {
     fn one_event_per_subscription_k() {
         let script = |option: &str| {
             format!(
-                "% midge\n{option}\non init do subscribe local \"#\" subscribe local \"a\" on topic local \"a\" do println 1"
+                "% midge\n{option}\non init do subscribe local \"#\" subscribe local \"a\"\n\
+                 on topic local \"a\" do println 1"
             )
         };
         for (option, expected) in [("", "1~"), ("option each_subscription", "1~1~")] {

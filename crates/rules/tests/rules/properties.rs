@@ -222,7 +222,8 @@ mod grammar {
             1 => (side(), topic(scene)).prop_map(|(side, topic)| format!("unsubscribe {side} {topic}")),
             1 => (1..5, e()).prop_map(|(n, e)| format!("settimer {n} {e}")),
             1 => (1..7, e()).prop_map(|(n, e)| format!("setalarm {n} {e}")),
-            4 => (prop::sample::select(vec!["$a", "$b", "$c", "@1", "@2"]), e()).prop_map(|(v, e)| format!("setvar {v} = {e}")),
+            4 => (prop::sample::select(vec!["$a", "$b", "$c", "@1", "@2"]), e())
+                .prop_map(|(v, e)| format!("setvar {v} = {e}")),
             1 => e().prop_map(|e| format!("http_get \"http://h/\" | {e}")),
             1 => (e(), e()).prop_map(|(u, e)| format!("http_post \"http://h/\" | {u} , {e}")),
             1 => Just("gpio_pinmode 5 input pullup".to_string()),
@@ -237,7 +238,8 @@ mod grammar {
                     2 => (expr(scene), block.clone(), block.clone())
                         .prop_map(|(e, a, b)| format!("if {e} then {a} else {b} endif")),
                     1 => (expr(scene), block).prop_map(|(e, a)| {
-                        format!("setvar $i = 0 while 3 > $i do {a} setvar $i = $i + 1 if {e} then setvar $i = 9 endif done")
+                        let stop = format!("if {e} then setvar $i = 9 endif");
+                        format!("setvar $i = 0 while 3 > $i do {a} setvar $i = $i + 1 {stop} done")
                     }),
                 ]
             })
@@ -406,7 +408,8 @@ prop_assert_eq!(report.is_ok(), Engine::load(&text, Oddities::default(), Limits:
         inputs in vec((any::<bool>(), vec(any::<u8>(), 0..40)), 1..8),
     ) {
         let script = format!(
-            "% midge\non init do subscribe local \"#\" setvar $a = \"xy\" setvar $b = \"\"\non topic local \"#\" do {}\n\
+            "% midge\non init do subscribe local \"#\" setvar $a = \"xy\" setvar $b = \"\"\n\
+             on topic local \"#\" do {}\n\
              on timer 1 do settimer 1, 1 publish local \"t\", $a",
             body.join("\n")
         );
