@@ -63,7 +63,7 @@ impl Default for Limits {
             frame_max: (16 << 20) + (64 << 10),
             backlog_max: 64 << 20,
             peers_max: 64,
-            local_addresses_max: 12,
+            local_addresses_max: 8,
             stun_servers_max: 6,
             turn_servers_max: 3,
         }

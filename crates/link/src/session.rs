@@ -9,10 +9,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-/// Most candidate pairs checked at once.
-const PAIRS_MAX: usize = 64;
+/// Most candidate pairs checked at once. The agent drops the worst beyond, which are the relayed ones: it must be enough
+/// for two machines with many addresses.
+const PAIRS_MAX: usize = 200;
 /// Pause between two checks of a session (RFC 8445 §14.2 asks for 5 ms or more).
-const PACE: Duration = Duration::from_millis(10);
+const PACE: Duration = Duration::from_millis(5);
 /// A check is acceptable evidence for this long.
 const FRESH: Duration = Duration::from_millis(2500);
 

@@ -4,6 +4,7 @@ mod world;
 
 use midge_link::{CandidateType, Lane, PathKind};
 use nat::Kind::{self, FullCone, Open, PortRestricted, Restricted, Symmetric};
+use std::net::SocketAddr;
 use world::turn::Server;
 use world::{Lab, TURN, addr, ms, secs};
 
@@ -115,6 +116,21 @@ fn a_machine_with_useless_addresses_finds_the_way_to_its_relay() {
         lab.everybody_wants_everybody();
         assert!(lab.come_up(secs(3)), "{}", lab.report());
     }
+}
+
+#[test]
+fn two_machines_with_many_addresses_still_try_their_relays() {
+    let mut lab = Lab::new(27);
+    lab.turn = Some(Server::new(addr(TURN)));
+    for site in 0..2u8 {
+        lab.site(Symmetric, nat::Wire::delayed(ms(10)), site + 1);
+        let bridges = (0..11).map(|n| SocketAddr::new([172, 16 + n, site, 1].into(), 7000));
+        let own = SocketAddr::new([192, 168, site + 1, 2].into(), 7000);
+        lab.set_addresses(site.into(), &[own].into_iter().chain(bridges).collect::<Vec<_>>());
+    }
+    lab.everybody_wants_everybody();
+    assert!(lab.come_up(secs(4)), "{}", lab.report());
+    assert_eq!(lab.path(0, 1).map(|path| path.kind), Some(PathKind::Relayed));
 }
 
 #[test]

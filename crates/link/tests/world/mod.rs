@@ -209,8 +209,8 @@ impl Lab {
             Output::Transmit { local, remote, segment_size, bytes, .. } => {
                 site.batches += u64::from(segment_size.is_some());
                 // The kernel sends from an address of the machine, and only from one that has a network.
-                let octets = local.ip().to_string();
-                let has_network = !octets.starts_with("172.1");
+                let from = local.ip().to_string();
+                let has_network = !from.starts_with("172.");
                 if !has_network {
                     return;
                 }
