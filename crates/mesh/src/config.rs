@@ -54,6 +54,10 @@ pub struct Config {
     pub message_bytes_max: usize,
     /// Filters that one peer may announce.
     pub interest_filters_max: usize,
+    /// Their bytes.
+    pub interest_bytes_max: usize,
+    /// Topics with a retained value or a remembered deletion, beyond which further ones are not exchanged.
+    pub retained_topics_max: usize,
     /// How long a deletion is remembered.
     pub tombstone_life: Duration,
     /// How far ahead a version's clock may be.
@@ -76,6 +80,8 @@ impl Default for Config {
             fleeting_bytes_max: 8 << 20,
             message_bytes_max: 16 << 20,
             interest_filters_max: 100_000,
+            interest_bytes_max: 16 << 20,
+            retained_topics_max: 1_000_000,
             tombstone_life: Duration::from_secs(7 * 24 * 3600),
             clock_skew_max: Duration::from_secs(5 * 60),
             digest_interval: Duration::from_secs(60),

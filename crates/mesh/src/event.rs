@@ -28,7 +28,7 @@ pub enum Fault {
     AckAhead,
     /// More accepted ranges or epochs than the window can explain.
     LedgerFull,
-    /// More filters than `interest_filters_max`.
+    /// More filters than `interest_filters_max`, or more of their bytes than `interest_bytes_max`.
     InterestFull,
     /// A message larger than `message_bytes_max`.
     TooLarge,
@@ -46,7 +46,7 @@ impl fmt::Display for Fault {
             Self::Overrun => f.write_str("sent beyond the window"),
             Self::AckAhead => f.write_str("acknowledged what was never sent"),
             Self::LedgerFull => f.write_str("too many gaps in what it sent"),
-            Self::InterestFull => f.write_str("more filters than interest_filters_max"),
+            Self::InterestFull => f.write_str("more filters than interest_filters_max or interest_bytes_max"),
             Self::TooLarge => f.write_str("message larger than message_bytes_max"),
             Self::EarlyFull => f.write_str("too many large frames ahead of their turn"),
         }
@@ -205,6 +205,8 @@ pub struct Stats {
     pub not_imported: u64,
     /// Retained versions refused because their clock is ahead.
     pub versions_ahead: u64,
+    /// Retained values that `retained_topics_max` refused.
+    pub retained_refused: u64,
     /// Retained values taken from peers.
     pub states_in: u64,
     /// Retained values sent outside of messages.

@@ -5,6 +5,7 @@ use crate::event::{Event, Stats};
 use crate::frame::{Floor, Key, Substance, Version};
 use crate::interest::Interest;
 use crate::outbox::{Bodies, BodyKey, StateCargo};
+use crate::recent::Recent;
 use crate::record::{self, StoredBody};
 use crate::replica::{Entry, Replica, key_of, version};
 use crate::site::SiteId;
@@ -126,10 +127,10 @@ pub(crate) struct Home {
     pub(crate) changes: Vec<Change>,
     pub(crate) outputs: VecDeque<Output>,
     pub(crate) stats: Stats,
-    /// QoS 0 publishes, by origin, that were delivered as states: their messages may still be on the way.
-    as_states: BTreeMap<SiteId, BTreeSet<Stamp>>,
+    /// QoS 0 publishes that were delivered as states: their messages may still be on the way.
+    as_states: BTreeSet<(Stamp, SiteId)>,
     /// Live deliveries, so that late states keep behind.
-    pub(crate) recent: crate::recent::Recent,
+    pub(crate) recent: Recent,
     fresh: BTreeMap<Key, Fresh>,
     /// Retained publishes of this batch whose version is not known yet.
     unversioned: BTreeMap<Key, (BodyKey, Vec<SiteId>)>,
@@ -142,6 +143,7 @@ const ADOPTING_MAX: Duration = Duration::from_secs(3600);
 
 impl Home {
     pub(crate) fn new(config: Config, site: SiteId, name: &str, seed: [u8; 32]) -> Self {
+        let interest = Interest::new(config.interest_filters_max, config.interest_bytes_max);
         Self {
             config,
             site,
@@ -157,13 +159,13 @@ impl Home {
             replica: Replica::default(),
             clock: StampClock::default(),
             clocks: BTreeMap::new(),
-            interest: Interest::default(),
+            interest,
             commits: Commits::default(),
             changes: Vec::new(),
             outputs: VecDeque::new(),
             stats: Stats::default(),
-            as_states: BTreeMap::new(),
-            recent: crate::recent::Recent::default(),
+            as_states: BTreeSet::new(),
+            recent: Recent::default(),
             fresh: BTreeMap::new(),
             unversioned: BTreeMap::new(),
             unstored: Vec::new(),
@@ -217,8 +219,9 @@ impl Home {
         let version = version(stamp, self.site, message);
         let substance = if message.is_some() { Substance::Value } else { Substance::Tombstone };
         let qos = message.map_or(QoS::AtLeastOnce, Message::qos);
-        self.replica.put(key, Entry { topic: topic.as_str().into(), version, substance, qos });
-        self.commits.touch();
+        if !self.take_version(key, Entry { topic: topic.as_str().into(), version, substance, qos }) {
+            return;
+        }
         let (mut covered, mut claimed) = (Vec::new(), false);
         if let Some((body, peers)) = self.unversioned.remove(&key)
             && self.bodies.body(body).is_some_and(|body| same_value(message, &body.message))
@@ -232,16 +235,28 @@ impl Home {
 
     /// A QoS 0 publish was delivered as a state. Only the newest can still be under way as messages.
     pub(crate) fn note_as_state(&mut self, version: Version) {
-        const STAMPS_MAX: usize = 1024;
-        let stamps = self.as_states.entry(version.origin).or_default();
-        stamps.insert(version.stamp);
-        if stamps.len() > STAMPS_MAX {
-            stamps.pop_first();
+        const STAMPS_MAX: usize = 4096;
+        self.as_states.insert((version.stamp, version.origin));
+        if self.as_states.len() > STAMPS_MAX {
+            self.as_states.pop_first();
         }
     }
 
     pub(crate) fn came_as_state(&self, origin: SiteId, stamp: Stamp) -> bool {
-        self.as_states.get(&origin).is_some_and(|stamps| stamps.contains(&stamp))
+        self.as_states.contains(&(stamp, origin))
+    }
+
+    /// Takes a version into the replica, unless there are too many topics; whether it did.
+    pub(crate) fn take_version(&mut self, key: Key, entry: Entry) -> bool {
+        let room = self.replica.has_room(&key, self.config.retained_topics_max);
+        if room {
+            self.clock.see(entry.version.stamp);
+            self.replica.put(key, entry);
+            self.commits.touch();
+        } else {
+            self.stats.retained_refused += 1;
+        }
+        room
     }
 
     /// What was retained in this batch; the batch is over.

@@ -31,9 +31,15 @@ impl SetDigest {
 }
 
 /// Filters of this site's listeners, and the broadest of them, which are announced.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Interest {
     wanted: BTreeSet<FilterBuf>,
+    /// Of all wanted filters.
+    bytes: usize,
+    filters_max: usize,
+    bytes_max: usize,
+    /// There are more filters than peers take: everything is announced instead, which is too much but not wrong.
+    collapsed: bool,
     announced: Covers,
     generation: u64,
     digest: SetDigest,
@@ -41,16 +47,64 @@ pub(crate) struct Interest {
     changed: BTreeMap<FilterBuf, bool>,
 }
 
+/// What is announced of more filters than can be.
+const EVERYTHING: &str = "#";
+
 impl Interest {
+    pub(crate) fn new(filters_max: usize, bytes_max: usize) -> Self {
+        Self {
+            wanted: BTreeSet::new(),
+            bytes: 0,
+            filters_max,
+            bytes_max,
+            collapsed: false,
+            announced: Covers::default(),
+            generation: 0,
+            digest: SetDigest::default(),
+            changed: BTreeMap::new(),
+        }
+    }
+
     pub(crate) fn set(&mut self, filter: Filter<'_>, wanted: bool) {
         if !may_be_wanted(filter) {
             return;
         }
         let filter = plain(filter);
-        match wanted {
-            true if self.wanted.insert(filter.clone()) => self.want(filter.borrow()),
-            false if self.wanted.remove(&filter) => self.leave(filter.borrow()),
-            _ => {}
+        let bytes = filter.as_str().len();
+        if wanted && self.wanted.insert(filter.clone()) {
+            self.bytes += bytes;
+            self.collapse();
+            self.want(filter.borrow());
+        } else if !wanted && self.wanted.remove(&filter) {
+            self.bytes -= bytes;
+            if !self.collapsed || filter.as_str() != EVERYTHING {
+                self.leave(filter.borrow());
+            }
+            self.expand();
+        }
+    }
+
+    fn collapse(&mut self) {
+        if (self.wanted.len() > self.filters_max || self.bytes > self.bytes_max) && !self.collapsed {
+            self.collapsed = true;
+            self.everything(Self::want);
+        }
+    }
+
+    /// Only well below the limits, so that one filter more or less does not announce everything anew.
+    fn expand(&mut self) {
+        let fits = self.wanted.len() <= self.filters_max / 4 * 3 && self.bytes <= self.bytes_max / 4 * 3;
+        if fits && self.collapsed {
+            self.collapsed = false;
+            if !self.wanted.iter().any(|filter| filter.as_str() == EVERYTHING) {
+                self.everything(Self::leave);
+            }
+        }
+    }
+
+    fn everything(&mut self, act: fn(&mut Self, Filter<'_>)) {
+        if let Ok(filter) = Filter::parse(EVERYTHING) {
+            act(self, filter);
         }
     }
 
@@ -233,6 +287,8 @@ impl Level {
 #[derive(Debug, Default)]
 pub(crate) struct PeerInterest {
     filters: BTreeSet<FilterBuf>,
+    /// Of all filters.
+    bytes: usize,
     digest: SetDigest,
     /// The parts of the whole that is being received.
     coming: Option<BTreeSet<FilterBuf>>,
@@ -243,6 +299,7 @@ impl PeerInterest {
     pub(crate) fn add(&mut self, filter: Filter<'_>) -> bool {
         let new = self.filters.insert(filter.to_buf());
         if new {
+            self.bytes += filter.as_str().len();
             self.digest.add(filter);
         }
         new
@@ -252,6 +309,7 @@ impl PeerInterest {
     pub(crate) fn remove(&mut self, filter: Filter<'_>) -> bool {
         let was = self.filters.remove(&filter.to_buf());
         if was {
+            self.bytes -= filter.as_str().len();
             self.digest.remove(filter);
         }
         was
@@ -280,6 +338,10 @@ impl PeerInterest {
         self.filters.len()
     }
 
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     pub(crate) fn digest(&self) -> SetDigest {
         self.digest
     }
@@ -300,6 +362,27 @@ mod tests {
         Filter::parse(text).unwrap()
     }
 
+    fn plenty() -> Interest {
+        Interest::new(1000, 100_000)
+    }
+
+    #[test]
+    fn more_filters_than_peers_take_become_everything() {
+        let mut interest = Interest::new(4, 1000);
+        for text in ["a", "b", "c", "d"] {
+            interest.set(filter(text), true);
+        }
+        assert_eq!((interest.announced_len(), said(&mut interest).as_str()), (4, "+a +b +c +d"));
+        interest.set(filter("e"), true);
+        assert_eq!(said(&mut interest), "+# -a -b -c -d");
+        interest.set(filter("#"), true);
+        interest.set(filter("#"), false);
+        interest.set(filter("a"), false);
+        assert_eq!(said(&mut interest), "", "not back and forth at the limit");
+        interest.set(filter("b"), false);
+        assert_eq!(said(&mut interest), "-# +c +d +e");
+    }
+
     fn said(interest: &mut Interest) -> String {
         let changed = interest.take_changed().unwrap_or_default();
         let words = changed.iter().map(|(filter, on)| [if *on { "+" } else { "-" }, filter.as_str()].concat());
@@ -308,7 +391,7 @@ mod tests {
 
     #[test]
     fn only_the_broadest_are_announced() {
-        let mut interest = Interest::default();
+        let mut interest = plenty();
         for (text, wanted, says) in [
             ("a/b", true, "+a/b"),
             ("a/+", true, "-a/b +a/+"),
@@ -334,7 +417,7 @@ mod tests {
 
     #[test]
     fn a_change_and_its_undoing_say_nothing() {
-        let mut interest = Interest::default();
+        let mut interest = plenty();
         interest.set(filter("a"), true);
         interest.set(filter("a"), false);
         assert_eq!((interest.has_changed(), interest.digest()), (false, SetDigest::default()));
@@ -355,7 +438,7 @@ mod tests {
     proptest! {
         #[test]
         fn announced_says_the_same_as_wanted(steps in prop::collection::vec((any_filter(), any::<bool>()), 1..40)) {
-            let mut interest = Interest::default();
+            let mut interest = plenty();
             let mut told = BTreeSet::new();
             for (text, wanted) in &steps {
                 interest.set(filter(text), *wanted);

@@ -2,7 +2,9 @@
 use crate::config::{may_be_wanted, may_travel};
 use crate::door::Output;
 use crate::event::{Event, Fault, Refusal};
-use crate::frame::{Bundle, Difference, Floor, Hello, MAJOR, Malformed, MessageRecord, Record, Records, Whole};
+use crate::frame::{
+    Bundle, Difference, Floor, Hello, MAJOR, Malformed, MessageRecord, Record, Records, Substance, Version, Whole,
+};
 use crate::home::Home;
 use crate::interest::PeerInterest;
 use crate::ledger::Ledger;
@@ -10,7 +12,7 @@ use crate::outbox::{Cargo, Outbox};
 use crate::ranges::Ranges;
 use crate::record;
 use crate::replica::{Entry, Standing, content_of, key_of};
-use crate::session::{Greeting, Knowledge, Session, Theirs};
+use crate::session::{FRAME_BYTES, Greeting, Knowledge, Session, Theirs};
 use crate::site::SiteId;
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -325,7 +327,7 @@ impl Peer {
         let fresh = match record.qos {
             QoS::AtMostOnce => {
                 session.receipts.accept(record.lane, now.instant, home.config.window);
-                if size >= crate::session::FRAME_BYTES / 2 {
+                if size >= FRAME_BYTES / 2 {
                     session.receipts.hurry();
                 }
                 true
@@ -381,30 +383,24 @@ impl Peer {
         let stamp = record.version?;
         let deletes = message.payload().is_empty();
         let content = if deletes { 0 } else { content_of(message) };
-        let version = crate::frame::Version { stamp, origin: self.site, content };
+        let version = Version { stamp, origin: self.site, content };
         if self.is_ahead(home, now, record.topic, version) {
             return None;
         }
         let key = key_of(record.topic);
         let standing = home.replica.standing(&key, version);
         if standing == Standing::Newer {
-            home.clock.see(stamp);
-            let substance = if deletes { crate::frame::Substance::Tombstone } else { crate::frame::Substance::Value };
+            let substance = if deletes { Substance::Tombstone } else { Substance::Value };
             let topic = record.topic.as_str().into();
-            home.replica.put(key, Entry { topic, version, substance, qos: message.qos() });
-            home.commits.touch();
+            if !home.take_version(key, Entry { topic, version, substance, qos: message.qos() }) {
+                return None;
+            }
         }
         Some(standing)
     }
 
     /// Whether the version lies so far ahead that it is not taken.
-    pub(crate) fn is_ahead(
-        &mut self,
-        home: &mut Home,
-        now: Now,
-        topic: Topic<'_>,
-        version: crate::frame::Version,
-    ) -> bool {
+    pub(crate) fn is_ahead(&mut self, home: &mut Home, now: Now, topic: Topic<'_>, version: Version) -> bool {
         let ahead = version.stamp.ahead(now.wall);
         if ahead <= home.config.clock_skew_max {
             return false;
@@ -468,7 +464,8 @@ impl Peer {
         if !may_be_wanted(filter) || !self.interest.add(filter) {
             return Ok(());
         }
-        if self.interest.len() > home.config.interest_filters_max {
+        let full = self.interest.len() > home.config.interest_filters_max;
+        if full || self.interest.bytes() > home.config.interest_bytes_max {
             self.interest.remove(filter);
             return Err(Fault::InterestFull);
         }

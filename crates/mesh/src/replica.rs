@@ -63,6 +63,11 @@ impl Replica {
         }
     }
 
+    /// Whether one more topic fits; known ones always do.
+    pub(crate) fn has_room(&self, key: &Key, topics_max: usize) -> bool {
+        self.entries.len() < topics_max || self.entries.contains_key(key)
+    }
+
     pub(crate) fn put(&mut self, key: Key, entry: Entry) {
         self.dirty.insert(key);
         self.restore(key, entry);

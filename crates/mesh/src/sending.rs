@@ -1,14 +1,14 @@
 //! What leaves towards a peer: from its outbox and its session into frames.
 use crate::config::may_travel;
 use crate::door::{Lane, Output};
-use crate::event::Event;
+use crate::event::{Event, Fault};
 use crate::frame::{Floor, Hello, MAJOR, MINOR, MessageRecord, Record};
 use crate::home::{Fresh, Home};
-use crate::outbox::{Body, BodyKey, Cargo, Slot, millis_until};
+use crate::outbox::{Body, BodyKey, Cargo, Slot, StateCargo, millis_until};
 use crate::peer::{Peer, Presence};
 use crate::ranges::Ranges;
 use crate::record::{self, Settled};
-use crate::session::{Bundler, FRAME_BYTES, Greeting, HELLO_WITHIN};
+use crate::session::{Bundler, FRAME_BYTES, Greeting, HELLO_WITHIN, Session};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use mqtt::{Filter, FilterBuf, Instant, Now, QoS, Topic};
@@ -83,7 +83,7 @@ impl Peer {
         self.push_state(Box::new(fresh.cargo.clone()));
     }
 
-    pub(crate) fn push_state(&mut self, cargo: Box<crate::outbox::StateCargo>) {
+    pub(crate) fn push_state(&mut self, cargo: Box<StateCargo>) {
         let load = self.outbox.states();
         if load.messages < STATES_MAX && load.bytes < STATES_BYTES_MAX {
             let bytes = 64 + cargo.topic.as_str().len() + cargo.message.as_ref().map_or(0, |m| m.payload().len());
@@ -348,14 +348,14 @@ impl Peer {
             .session()
             .is_some_and(|session| session.theirs.is_none() && session.up_since + HELLO_WITHIN <= now.instant);
         if silent {
-            return self.fail(home, crate::event::Fault::Silent);
+            return self.fail(home, Fault::Silent);
         }
         self.compare_replicas(home, now);
         self.supply_states(home, now);
     }
 
     pub(crate) fn timeout(&self) -> Instant {
-        self.session().map_or(Instant::FAR, crate::session::Session::timeout)
+        self.session().map_or(Instant::FAR, Session::timeout)
     }
 }
 

@@ -415,10 +415,10 @@ impl Peer {
         if forgotten || home.replica.standing(&key, state.version) != Standing::Newer {
             return;
         }
-        home.clock.see(state.version.stamp);
         let StateRecord { version, substance, qos, .. } = *state;
-        home.replica.put(key, Entry { topic: state.topic.as_str().into(), version, substance, qos });
-        home.commits.touch();
+        if !home.take_version(key, Entry { topic: state.topic.as_str().into(), version, substance, qos }) {
+            return;
+        }
         home.stats.states_in += 1;
         match (substance, qos) {
             (Substance::Value, QoS::AtMostOnce)

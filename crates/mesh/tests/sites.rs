@@ -666,6 +666,30 @@ fn a_site_that_starts_does_not_hear_old_values_of_qos_0_as_news() {
 }
 
 #[test]
+fn more_filters_than_a_peer_takes_become_everything() {
+    let mut world = World::connected(2, Config { interest_filters_max: 3, ..Config::default() });
+    ["a", "b", "c", "d"].iter().for_each(|filter| world.subscribe(1, filter));
+    world.settle();
+    world.publish(0, "d", QOS1);
+    world.settle();
+    assert_eq!(world.texts(1), ["1"]);
+    assert_eq!(world.sites[0].broker.peers[&site_id(1)].len(), 1);
+    assert!(world.sites[0].resets.is_empty());
+}
+
+#[test]
+fn retained_topics_are_limited() {
+    let mut world = World::connected(2, Config { retained_topics_max: 2, ..Config::default() });
+    world.subscribe(1, "#");
+    world.settle();
+    ["a", "b", "c", "a"].iter().for_each(|topic| drop(world.publish(0, topic, RETAINED)));
+    world.settle();
+    assert_eq!(values(&world, 1), ["a=4", "b=2"]);
+    assert_eq!(world.texts(1).len(), 4, "delivered all the same");
+    assert_eq!(world.mesh(0).stats().retained_refused, 1);
+}
+
+#[test]
 fn too_large_a_message_stays_here_and_says_so() {
     let mut world = World::connected(2, Config { message_bytes_max: 1000, ..Config::default() });
     world.subscribe(1, "#");
@@ -698,6 +722,16 @@ fn forged(lane: u64, topic: &'static str, properties: &'static [u8]) -> Vec<u8> 
     bytes
 }
 
+/// More filters than anybody takes.
+fn greedy() -> Vec<u8> {
+    let texts: Vec<String> = (0..100_001).map(|number| format!("{number:05x}")).collect();
+    let added = texts.iter().map(|text| Filter::parse(text).unwrap()).collect();
+    let (mut bytes, removed) = (Vec::new(), Vec::new());
+    let greedy = frame::Difference { generation: 9, digest: [0; 16], last: true, added, removed };
+    frame::Record::Difference(greedy).encode(&mut bytes);
+    bytes
+}
+
 #[test]
 fn a_hostile_peer_ends_its_own_session_only() {
     for (record, fault) in [
@@ -707,6 +741,7 @@ fn a_hostile_peer_ends_its_own_session_only() {
         (forged(0, "a", &[]), Some("Overrun")),
         (forged(9000, "a", &[]), Some("Overrun")),
         (forged(1, "a", &[0x0B, 1]), Some("Properties")),
+        (greedy(), Some("InterestFull")),
         (forged(1, "$SYS/x", &[]), None),
         (forged(1, "local/x", &[]), None),
     ] {
