@@ -184,3 +184,53 @@ pub(crate) fn not_built(refusal: &clap::Error) -> Option<String> {
     let (_, part) = NOT_BUILT.iter().find(|(name, _)| name == flag)?;
     Some(format!("{flag}: not built yet: {part}. Leave the flag out, or use mosquitto's own client"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Cli;
+    use clap::CommandFactory;
+
+    fn joined(words: &str) -> Vec<String> {
+        let words = std::iter::once("midge").chain(words.split(' ')).map(OsString::from);
+        let joined = join_properties(&Cli::command(), words);
+        joined.into_iter().skip(1).map(|word| word.into_string().unwrap().replace(PROPERTY_SEPARATOR, "·")).collect()
+    }
+
+    #[test]
+    fn the_words_of_a_property_become_one_argument() {
+        let rows = [
+            ("pub -D publish content-type x -t a", "pub --property=publish·content-type·x -t a"),
+            ("sub -D connect user-property -t -m -v", "sub --property=connect·user-property·-t·-m -v"),
+            ("pub --property will will-delay-interval 5", "pub --property=will·will-delay-interval·5"),
+            // What a flag takes is its value, whatever it looks like.
+            ("pub -m -D -t publish -n", "pub -m -D -t publish -n"),
+            ("pub --message --property -r", "pub --message --property -r"),
+            // Too few words: told by whoever reads them.
+            ("pub -D publish", "pub --property=publish"),
+            ("run -D publish content-type x", "run -D publish content-type x"),
+        ];
+        for (words, expected) in rows {
+            assert_eq!(joined(words).join(" "), expected, "{words}");
+        }
+    }
+
+    #[test]
+    fn a_flag_whose_part_is_missing_is_refused_with_that_part() {
+        let parse = |words: &[&str]| <Cli as clap::Parser>::try_parse_from(words);
+        for (flag, part) in NOT_BUILT {
+            let refusal = parse(&["midge", "pub", "-t", "a", "-n", flag]).unwrap_err();
+            let words = not_built(&refusal).unwrap_or_default();
+            assert!(words.starts_with(flag) && words.contains(part), "{flag}: {words}");
+        }
+        let refusal = parse(&["midge", "pub", "-t", "a", "-n", "--nonsense"]).unwrap_err();
+        assert_eq!(not_built(&refusal), None);
+    }
+
+    #[test]
+    fn without_a_verb_the_flags_are_those_of_mosquitto() {
+        let cli = <Cli as clap::Parser>::try_parse_from(["midge", "-c", "x.conf", "-p", "1884", "-v"]).unwrap();
+        assert!(cli.verb.is_none() && cli.run.verbose);
+        assert_eq!((cli.run.config, cli.run.port), (Some("x.conf".into()), Some(1884)));
+    }
+}

@@ -138,3 +138,69 @@ fn set_properties(options: &mut Options, args: &ClientArgs, properties: &Propert
 pub(crate) fn bytes(argument: &OsStr) -> Vec<u8> {
     argument.as_bytes().to_vec()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Cli, Verb};
+    use clap::Parser;
+
+    /// The plan of `midge sub -t a` with these flags.
+    fn plan(flags: &str) -> Result<Plan, String> {
+        let words = ["midge", "sub", "-t", "a"].into_iter().chain(flags.split_whitespace());
+        let cli = Cli::try_parse_from(words).map_err(|refusal| refusal.to_string())?;
+        match cli.verb {
+            Some(Verb::Sub(args)) => {
+                Plan::new(&args.client, Needs::AnyVersion).map_err(|failure| format!("{failure:?}"))
+            }
+            other => Err(format!("{other:?}")),
+        }
+    }
+
+    #[test]
+    fn what_only_version_5_can_say_chooses_version_5() {
+        let rows = [
+            ("", Version::V3_1_1),
+            ("-V 31", Version::V3_1),
+            ("-V mqttv5", Version::V5),
+            ("-x 5", Version::V5),
+            ("--property=connect\0receive-maximum\x005", Version::V5),
+        ];
+        for (flags, version) in rows {
+            assert_eq!(plan(flags).unwrap().options.version, version, "{flags}");
+        }
+        assert!(plan("-V 311 -x 5").unwrap_err().contains("-x is for MQTT 5"));
+    }
+
+    #[test]
+    fn only_version_3_1_needs_an_id_of_our_own() {
+        assert!(plan("").unwrap().options.client_id.is_empty());
+        let id = plan("-V 31").unwrap().options.client_id;
+        assert!(id.starts_with("midge-") && id.len() <= 23, "{id}");
+        assert_eq!(plan("-I pre").unwrap().options.client_id, format!("pre{}", std::process::id()));
+        assert!(plan("-c").unwrap_err().contains("give one with -i"));
+    }
+
+    #[test]
+    fn a_session_lives_as_long_as_it_is_told_to() {
+        let rows = [
+            ("-V 5 -i a", None),
+            ("-V 5 -i a -c", Some(u32::MAX)),
+            ("-i a -c -x 7", Some(7)),
+            ("-i a -x -1", Some(u32::MAX)),
+        ];
+        for (flags, expected) in rows {
+            assert_eq!(plan(flags).unwrap().options.session_expiry_secs, expected, "{flags}");
+        }
+        assert!(plan("-x -1").unwrap_err().contains("never expires"));
+    }
+
+    #[test]
+    fn a_password_needs_a_name_before_version_5() {
+        assert!(plan("-P x").unwrap_err().contains("needs a user name"));
+        assert_eq!(plan("-P x -V 5").unwrap().options.password, Some(b"x".to_vec()));
+        let url = plan("-L mqtt://me:secret@h:9/t").unwrap();
+        assert_eq!((url.place.host.as_str(), url.place.port, url.topic.as_deref()), ("h", 9, Some("t")));
+        assert_eq!(url.options.user_name.as_deref(), Some("me"));
+    }
+}
