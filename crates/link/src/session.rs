@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-/// Most candidate pairs checked at once. The agent drops the worst beyond, which are the relayed ones: it must be enough
-/// for two machines with many addresses.
+/// Most candidate pairs checked at once. The agent drops the worst beyond, which are the relayed ones: it must be
+/// enough for two machines with many addresses.
 const PAIRS_MAX: usize = 200;
 /// Pause between two checks of a session (RFC 8445 §14.2 asks for 5 ms or more).
 const PACE: Duration = Duration::from_millis(5);
