@@ -196,6 +196,7 @@ impl Publisher {
             },
             Event::Connected(_)
             | Event::Message(_)
+            | Event::PassedOver { .. }
             | Event::Subscribed { .. }
             | Event::Unsubscribed { .. }
             | Event::Unanswered { .. } => {}

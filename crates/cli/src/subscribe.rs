@@ -264,7 +264,10 @@ impl Subscriber {
             Event::Closed(_) if self.ending.is_some() => {}
             Event::Closed(Cause::Transport | Cause::Timeout) => self.session.retry(),
             Event::Closed(cause) => return Err(ended(&cause)),
-            Event::Acknowledged { .. } | Event::Dropped { .. } | Event::Unanswered { .. } => {}
+            Event::Acknowledged { .. }
+            | Event::Dropped { .. }
+            | Event::PassedOver { .. }
+            | Event::Unanswered { .. } => {}
         }
         Ok(())
     }

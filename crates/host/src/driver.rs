@@ -203,7 +203,7 @@ impl Driver {
             Command::Stored(Err(error)) => return Some(Ending::Store(error)),
             Command::Mailbox(news) => {
                 if let Some(paths) = &mut self.paths {
-                    paths.mailbox_news(now, news);
+                    paths.mailbox_news(now, news, &mut self.log);
                 }
             }
             Command::Resolved(servers) => {

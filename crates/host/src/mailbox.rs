@@ -64,6 +64,8 @@ const WELCOME_TIMEOUT: Duration = Duration::from_secs(10);
 const PAUSE_MIN: Duration = Duration::from_millis(500);
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 const KEEP_ALIVE_SECS: u16 = 60;
+/// A connection that lasts this long was a good one; after a shorter one the next pause is longer.
+const GOOD_AFTER: Duration = Duration::from_secs(60);
 /// No card is longer; what is longer is not ours.
 const PACKET_MAX: u32 = 8 * 1024;
 
@@ -143,26 +145,17 @@ struct Courier {
     tell: Box<dyn Fn(News) + Send>,
 }
 
-/// Why a connection is over.
-enum Over {
-    /// The driver wants us to stop.
-    Stopped,
-    /// In words for the operator, and whether it had been reachable.
-    Failed { why: String, was_reachable: bool },
-}
-
 impl Courier {
     fn work(&mut self) {
         let mut pause = PAUSE_MIN;
         loop {
-            let (why, was_reachable) = match self.serve() {
-                Over::Stopped => return,
-                Over::Failed { why, was_reachable } => (why, was_reachable),
-            };
+            let mut reachable_since = None;
+            let Err(why) = self.converse(&mut reachable_since) else { return };
+            let was_good = reachable_since.is_some_and(|since| since.elapsed() >= GOOD_AFTER);
             self.client.closed();
             while self.client.poll_event().is_some() {}
-            (self.tell)(News::Unreachable { place: self.id, why });
-            pause = if was_reachable { PAUSE_MIN } else { (pause * 2).min(PAUSE_MAX) };
+            (self.tell)(News::Unreachable { place: self.id, why: why.to_string() });
+            pause = if was_good { PAUSE_MIN } else { (pause * 2).min(PAUSE_MAX) };
             if !self.rest(pause) {
                 return;
             }
@@ -201,17 +194,8 @@ impl Courier {
         Err(last)
     }
 
-    /// One connection from its beginning to its end.
-    fn serve(&mut self) -> Over {
-        let mut reachable = false;
-        let outcome = self.converse(&mut reachable);
-        match outcome {
-            Ok(()) => Over::Stopped,
-            Err(error) => Over::Failed { why: error.to_string(), was_reachable: reachable },
-        }
-    }
-
-    fn converse(&mut self, reachable: &mut bool) -> io::Result<()> {
+    /// One connection from its beginning to its end; fails unless we were told to stop.
+    fn converse(&mut self, reachable_since: &mut Option<Instant>) -> io::Result<()> {
         let mut stream = self.dial()?;
         self.poll.registry().register(&mut stream, SOCKET, Interest::READABLE | Interest::WRITABLE)?;
         self.client.connected(self.clock.now()).map_err(io::Error::other)?;
@@ -228,9 +212,9 @@ impl Courier {
             }
             read_all_ready(&mut stream, &mut self.client, self.clock)?;
             self.client.handle_timeout(self.clock.now());
-            self.take_events(reachable)?;
+            self.take_events(reachable_since)?;
             write_all_ready(&mut stream, &mut unsent, &mut self.client)?;
-            if !*reachable && Instant::now() >= welcome_by {
+            if reachable_since.is_none() && Instant::now() >= welcome_by {
                 return Err(io::Error::new(io::ErrorKind::TimedOut, "no answer to CONNECT and SUBSCRIBE"));
             }
             let now = self.clock.now().instant;
@@ -302,7 +286,7 @@ impl Courier {
         }
     }
 
-    fn take_events(&mut self, reachable: &mut bool) -> io::Result<()> {
+    fn take_events(&mut self, reachable_since: &mut Option<Instant>) -> io::Result<()> {
         while let Some(event) = self.client.poll_event() {
             match event {
                 Event::Connected(_) => self.subscribe()?,
@@ -314,7 +298,7 @@ impl Courier {
                     if reasons.iter().any(|reason| reason.is_error()) {
                         return Err(io::Error::other("refuses our subscriptions"));
                     }
-                    *reachable = true;
+                    reachable_since.get_or_insert_with(Instant::now);
                     (self.tell)(News::Reachable { place: self.id });
                 }
                 Event::Message(incoming) => {
@@ -327,6 +311,8 @@ impl Courier {
                 Event::Closed(cause) => return Err(io::Error::other(format!("ended the connection: {cause:?}"))),
                 Event::Acknowledged { .. }
                 | Event::Dropped { .. }
+                // Not ours, whatever it is.
+                | Event::PassedOver { .. }
                 | Event::Unsubscribed { .. }
                 | Event::Unanswered { .. } => {}
             }

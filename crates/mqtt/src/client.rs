@@ -27,7 +27,7 @@ mod options;
 pub use event::{Cause, Dropped, Event, Fault, Incoming, Server, Token};
 pub use options::{Acknowledge, Options, WillOptions};
 
-use crate::codec::{self, AckKind, EncodeError};
+use crate::codec::{self, AckKind, DecodeError, EncodeError};
 use crate::handshake::{Arrival, InFlight, Inbound, Outbound, Received};
 use crate::inbox::Inbox;
 use crate::message::Message;
@@ -204,7 +204,15 @@ impl Client {
                     self.inbox = inbox;
                     break;
                 }
-                Err(error) => self.refuse(error.reason(), Cause::Malformed(error)),
+                Err(error) => match error {
+                    // A server of version 5 was told the limit.
+                    DecodeError::TooLarge { len, .. }
+                        if self.options.version != Version::V5 && inbox.pass_over(data, len) =>
+                    {
+                        self.events.push_back(Event::PassedOver { bytes: len });
+                    }
+                    _ => self.refuse(error.reason(), Cause::Malformed(error)),
+                },
             }
         }
         if let State::Online(online) = &mut self.state

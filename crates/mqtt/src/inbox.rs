@@ -1,5 +1,5 @@
 //! Packets from a stream of bytes, however it is split.
-use crate::codec::{Cut, DecodeError, Frame, cut};
+use crate::codec::{Cut, DecodeError, Frame, Kind, cut};
 use crate::packet::Packet;
 use crate::types::Version;
 use alloc::vec::Vec;
@@ -10,16 +10,18 @@ pub struct Inbox {
     partial: Vec<u8>,
     /// The packet in `partial` was handed out.
     read: bool,
+    /// Bytes still to come of a packet that is passed over.
+    passing: usize,
 }
 
 impl Inbox {
     /// Empty, without memory of its own.
     pub const fn new() -> Self {
-        Self { partial: Vec::new(), read: false }
+        Self { partial: Vec::new(), read: false, passing: 0 }
     }
 
     /// The next packet of what was kept and `data`, which is moved past it; `None` once `data` is used up.
-    /// After an error the stream cannot be read any further.
+    /// After an error the stream cannot be read any further, but see [`Inbox::pass_over`].
     pub fn next<'a, 'd: 'a>(
         &'a mut self,
         data: &mut &'d [u8],
@@ -39,6 +41,9 @@ impl Inbox {
         if self.read {
             *self = Self::new();
         }
+        let passed = self.passing.min(data.len());
+        self.passing -= passed;
+        *data = &data[passed..];
         if self.partial.is_empty() {
             return match cut(data, version, packet_max)? {
                 Cut::Frame { frame, len } => {
@@ -69,6 +74,18 @@ impl Inbox {
             Cut::Frame { frame, .. } => Ok(Some(frame)),
             Cut::Incomplete { .. } => Ok(None),
         }
+    }
+
+    /// After [`DecodeError::TooLarge`] with this `len`: goes on behind the packet if it is a PUBLISH of QoS 0, which
+    /// nobody waits for an answer to. Returns whether it is. Costs no memory.
+    pub fn pass_over(&mut self, data: &[u8], len: u32) -> bool {
+        let first = self.partial.first().or(data.first());
+        let is_fleeting = first.is_some_and(|first| first >> 4 == Kind::Publish as u8 && first & 0b0110 == 0);
+        if is_fleeting {
+            self.passing = (len as usize).saturating_sub(self.partial.len());
+            self.partial = Vec::new();
+        }
+        is_fleeting
     }
 
     /// Takes all of `data`. Memory grows with what has come, not with what a header promises.

@@ -439,6 +439,36 @@ fn the_end_of_a_connection() {
 }
 
 #[test]
+fn too_large_a_message_is_passed_over() {
+    let stream = |version| {
+        let mut bytes = Vec::new();
+        for (payload, qos) in [(&[7_u8; 300][..], QoS::AtMostOnce), (b"small", QoS::AtMostOnce)] {
+            let publish = Publish { qos, ..Publish::new(Topic::parse("t").unwrap(), payload) };
+            codec::encode(&Packet::Publish(publish), version, &mut bytes).unwrap();
+        }
+        bytes
+    };
+    let limited = |version| Play::online(Options { packet_max: 100, ..options(version) });
+    let bytes = stream(V311);
+    for cut in 0..bytes.len() {
+        let mut play = limited(V311);
+        let (first, second) = bytes.split_at(cut);
+        play.client.handle(play.now, first);
+        play.client.handle(play.now, second);
+        assert_eq!(play.client.poll_event(), Some(Event::PassedOver { bytes: 306 }), "cut at {cut}");
+        assert_eq!(play.messages(), ["t=small"], "cut at {cut}");
+    }
+    let too_large = |len| Some(Cause::Malformed(DecodeError::TooLarge { len, max: 100 }));
+    // What has to be answered can't be passed over, and a server of version 5 knew the limit.
+    let mut play = limited(V311);
+    play.says(Packet::Publish(Publish { packet_id: Some(id(1)), ..publish("t", &[7; 300], QoS::AtLeastOnce) }));
+    assert_eq!(play.closed(), too_large(308));
+    let mut play = limited(V5);
+    play.client.handle(play.now, &stream(V5));
+    assert_eq!(play.closed(), too_large(307));
+}
+
+#[test]
 fn faults_of_the_server() {
     let fault = |version, packets: &[Packet<'_>], fault: Fault, told: &str| {
         let mut play = Play::online(Options { receive_max: NonZeroU16::MIN, ..options(version) });

@@ -212,10 +212,10 @@ impl Paths {
     }
 
     /// News from a mailbox.
-    pub fn mailbox_news(&mut self, now: Now, news: News) {
+    pub fn mailbox_news(&mut self, now: Now, news: News, log: &mut Log) {
         match news {
-            News::Reachable { place } => self.mailbox_is(now, place, true, None),
-            News::Unreachable { place, why } => self.mailbox_is(now, place, false, Some(why)),
+            News::Reachable { place } => self.mailbox_is(now, place, true, None, log),
+            News::Unreachable { place, why } => self.mailbox_is(now, place, false, Some(why), log),
             News::Arrived { place, topic, bytes } => {
                 let input = rendezvous::Input::Arrived { place, topic: Some(&topic), from: None, bytes: &bytes };
                 self.meet(now, input);
@@ -223,8 +223,16 @@ impl Paths {
         }
     }
 
-    fn mailbox_is(&mut self, now: Now, id: PlaceId, reachable: bool, trouble: Option<String>) {
+    fn mailbox_is(&mut self, now: Now, id: PlaceId, reachable: bool, trouble: Option<String>, log: &mut Log) {
         let Some(state) = self.mailboxes.get_mut(id.0 as usize) else { return };
+        let url = state.mailbox.url();
+        match &trouble {
+            Some(why) if state.trouble != trouble => {
+                log.line(now.wall, Level::Warning, format_args!("Mailbox {url}: {why}."));
+            }
+            None if !state.reachable => log.line(now.wall, Level::Notice, format_args!("Mailbox {url} is reachable.")),
+            Some(_) | None => {}
+        }
         state.trouble = trouble;
         if std::mem::replace(&mut state.reachable, reachable) != reachable || reachable {
             self.meet(now, rendezvous::Input::Place { id, kind: PlaceKind::Mailbox, reachable });

@@ -27,6 +27,12 @@ pub enum Event {
     },
     /// A message came.
     Message(Incoming),
+    /// A QoS 0 message came that is larger than [`super::Options::packet_max`], which a server before version 5 is not
+    /// told of.
+    PassedOver {
+        /// Bytes of its packet.
+        bytes: u32,
+    },
     /// A QoS 1 or 2 message is the server's now, or was refused by it.
     Acknowledged {
         /// The publish.
