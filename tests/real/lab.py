@@ -140,7 +140,9 @@ class Lab:
     def mailbox(self):
         conf = self.workdir / "mailbox.conf"
         conf.write_text(f"listener {MAILBOX_PORT} {PUBLIC}\nallow_anonymous true\npersistence false\nuser root\n")
-        return self.start("pub", shutil.which("mosquitto", path="/usr/sbin:/usr/bin"), "-c", conf, log="mailbox.log")
+        mailbox = self.start("pub", shutil.which("mosquitto", path="/usr/sbin:/usr/bin"), "-c", conf, log="mailbox.log")
+        self._await_port("tcp", MAILBOX_PORT)
+        return mailbox
 
     def turn(self):
         conf = self.workdir / "turn.conf"
@@ -148,7 +150,16 @@ class Lab:
                         "realm=lab\nlt-cred-mech\nfingerprint\nno-tls\nno-dtls\nno-cli\nsimple-log\nlog-file=stdout\n"
                         f"pidfile={self.workdir}/turn.pid\nuserdb={self.workdir}/turn.db\n"
                         "allow-loopback-peers\n")
-        return self.start("pub", "turnserver", "-c", conf, log="turn.log")
+        turn = self.start("pub", "turnserver", "-c", conf, log="turn.log")
+        self._await_port("udp", STUN_PORT)
+        return turn
+
+    def _await_port(self, protocol, port):
+        def is_bound():
+            rows = self.inside("pub", "cat", f"/proc/net/{protocol}").stdout.splitlines()[1:]
+            return any(int(row.split()[1].split(":")[1], 16) == port for row in rows)
+
+        until(f"{protocol} port {port} is bound", is_bound, 20)
 
     def call(self, host, function, *args):
         """Runs `function` on a thread inside the host's namespace: its sockets, and its threads, stay there."""
@@ -164,7 +175,7 @@ class Lab:
             except BaseException as error:  # handed to the caller, whatever it is
                 result["error"] = error
 
-        thread = threading.Thread(target=work)
+        thread = threading.Thread(target=work, daemon=True)
         thread.start()
         thread.join()
         if "error" in result:

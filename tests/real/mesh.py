@@ -6,17 +6,14 @@ Needs root, iproute2, nftables, conntrack, mosquitto, coturn and paho-mqtt. Prin
 """
 
 import os
-import shutil
 import subprocess
-import sys
-import tempfile
 import time
-import traceback
 from pathlib import Path
 
 from device import Device, settle
 from lab import Lab, MAILBOX_PORT, PUBLIC, sh, stop, until
 from midge_site import MIDGE, Site, meet, show
+from runner import run
 
 
 def first_message(lab, here, there, seconds=20):
@@ -315,25 +312,5 @@ TESTS = [cone_to_cone_is_direct, symmetric_to_symmetric_takes_the_relay, peers_w
          a_new_public_address_loses_nothing, three_sites_deliver_once_and_fall_silent, idle_costs, outages]
 
 
-def main(names):
-    chosen = [t for t in TESTS if not names or t.__name__ in names]
-    passed, failed = 0, []
-    for test in chosen:
-        workdir = Path(tempfile.mkdtemp(prefix="midge-real-"))
-        print(f"{test.__name__}", flush=True)
-        began = time.monotonic()
-        try:
-            test(workdir)
-            passed += 1
-            print(f"  ok ({time.monotonic() - began:.0f} s)", flush=True)
-            shutil.rmtree(workdir, ignore_errors=True)
-        except Exception:
-            failed.append(test.__name__)
-            traceback.print_exc()
-            print(f"  FAILED; logs in {workdir}", flush=True)
-    print(f"{passed} passed, {len(failed)} failed", flush=True)
-    return 1 if failed else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    run(TESTS)
