@@ -1,7 +1,11 @@
 //! Steps that are run one after the other, counted, and summed up at the end.
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
+
+/// A step that takes longer hangs: it is given up, so that the others are heard of.
+const STEP_MAX: Duration = Duration::from_secs(25 * 60);
 
 /// What became of one step.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +33,7 @@ impl Summary {
     pub(crate) fn run(&mut self, name: &str, command: &mut Command) {
         println!("\n=== {name}");
         let started = Instant::now();
-        let outcome = execute(command);
+        let outcome = execute(command, STEP_MAX);
         self.0.push(Row { name: name.to_owned(), outcome, took: started.elapsed() });
     }
 
@@ -74,7 +78,8 @@ impl Summary {
 }
 
 /// Passes the output on line by line and adds up the totals in it.
-fn execute(command: &mut Command) -> Outcome {
+fn execute(command: &mut Command, at_most: Duration) -> Outcome {
+    let deadline = Instant::now() + at_most;
     let mut child = match command.stdout(Stdio::piped()).spawn() {
         Ok(child) => child,
         Err(error) => {
@@ -82,14 +87,31 @@ fn execute(command: &mut Command) -> Outcome {
             return Outcome::Failed(0, 1);
         }
     };
+    let (lines, output) = mpsc::channel();
+    if let Some(stdout) = child.stdout.take() {
+        std::thread::spawn(move || {
+            let read = BufReader::new(stdout).split(b'\n').map_while(Result::ok);
+            read.map(|line| lines.send(line)).take_while(Result::is_ok).for_each(drop);
+        });
+    }
     let (mut passed, mut failed) = (0, 0);
-    if let Some(output) = child.stdout.take() {
-        for line in BufReader::new(output).split(b'\n').map_while(Result::ok) {
-            let line = String::from_utf8_lossy(&line);
-            println!("{line}");
-            if let Some((more, worse)) = totals_in(&line) {
-                passed += more;
-                failed += worse;
+    loop {
+        match output.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Ok(line) => {
+                let line = String::from_utf8_lossy(&line);
+                println!("{line}");
+                if let Some((more, worse)) = totals_in(&line) {
+                    passed += more;
+                    failed += worse;
+                }
+            }
+            Err(RecvTimeoutError::Disconnected) => break,
+            Err(RecvTimeoutError::Timeout) => {
+                println!("given up: no end within {} minutes", at_most.as_secs() / 60);
+                // What it started itself may go on; nobody waits for that.
+                let _ = child.kill();
+                let _ = child.wait();
+                return Outcome::Failed(passed, failed.max(1));
             }
         }
     }
@@ -136,12 +158,20 @@ mod tests {
 
     #[test]
     fn a_command_counts_by_its_totals_and_fails_by_its_code() {
-        let sh = |script: &str| execute(Command::new("sh").args(["-c", script]));
+        let patience = Duration::from_secs(60);
+        let sh = |script: &str| execute(Command::new("sh").args(["-c", script]), patience);
         assert_eq!(sh("true"), Outcome::Passed(1));
         assert_eq!(sh("echo '3 passed, 0 failed'; echo '4 passed, 0 failed'"), Outcome::Passed(7));
         assert_eq!(sh("echo '3 passed, 1 failed'"), Outcome::Failed(3, 1));
         assert_eq!(sh("echo '3 passed, 0 failed'; exit 1"), Outcome::Failed(3, 1));
-        assert_eq!(execute(&mut Command::new("/no/such/program")), Outcome::Failed(0, 1));
+        assert_eq!(execute(&mut Command::new("/no/such/program"), patience), Outcome::Failed(0, 1));
+    }
+
+    #[test]
+    fn a_step_that_hangs_is_given_up() {
+        let mut hangs = Command::new("sh");
+        hangs.args(["-c", "echo '3 passed, 0 failed'; exec sleep 1000"]);
+        assert_eq!(execute(&mut hangs, Duration::from_secs(1)), Outcome::Failed(3, 1));
     }
 
     #[test]
