@@ -1,4 +1,5 @@
 //! The candidates behind one door, each set up for little memory and group commits.
+use crate::store;
 use std::error::Error;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
@@ -18,15 +19,21 @@ pub type Change = (Vec<u8>, Option<Vec<u8>>);
 pub trait Candidate {
     fn commit(&mut self, changes: &[Change]) -> Outcome<()>;
     fn load(&mut self, each: &mut dyn FnMut(&[u8], &[u8])) -> Outcome<()>;
+
+    /// Whether opening it said that something is lost.
+    fn has_told(&self) -> bool {
+        false
+    }
 }
 
-pub const NAMES: &[&str] = &["fjall", "redb", "sqlite", "floor"];
+pub const NAMES: &[&str] = &["fjall", "redb", "sqlite", "midge", "floor"];
 
 pub fn open(name: &str, dir: &Path, sync: SyncMode) -> Outcome<Box<dyn Candidate>> {
     Ok(match name {
         "fjall" => Box::new(Fjall::open(dir, sync)?),
         "redb" => Box::new(Redb::open(dir, sync)?),
         "sqlite" => Box::new(Sqlite::open(dir, sync)?),
+        "midge" => Box::new(Midge::open(dir, sync)?),
         "floor" => Box::new(Floor::open(dir, sync)?),
         "none" => Box::new(Nothing),
         other => return Err(format!("no candidate {other}").into()),
@@ -204,6 +211,37 @@ impl Candidate for Sqlite {
             each(row.get_ref(0)?.as_blob()?, row.get_ref(1)?.as_blob()?);
         }
         Ok(())
+    }
+}
+
+/// What midge made of SQLite: check sums, a check of everything at the start, rescue of what is good.
+struct Midge {
+    store: store::Store,
+    has_told: bool,
+}
+
+impl Midge {
+    fn open(dir: &Path, sync: SyncMode) -> Outcome<Self> {
+        let sync = match sync {
+            SyncMode::Os => store::SyncMode::Os,
+            SyncMode::Disk => store::SyncMode::Disk,
+        };
+        let (store, opened) = store::Store::open(dir, sync)?;
+        Ok(Self { store, has_told: !opened.damaged.is_empty() })
+    }
+}
+
+impl Candidate for Midge {
+    fn commit(&mut self, changes: &[Change]) -> Outcome<()> {
+        Ok(self.store.commit(changes.iter().map(|(key, value)| (key.as_slice(), value.as_deref())))?)
+    }
+
+    fn load(&mut self, each: &mut dyn FnMut(&[u8], &[u8])) -> Outcome<()> {
+        Ok(self.store.load(each)?)
+    }
+
+    fn has_told(&self) -> bool {
+        self.has_told
     }
 }
 

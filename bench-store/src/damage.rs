@@ -73,6 +73,7 @@ pub fn read_back(name: &str, dir: &Path) -> Outcome<()> {
     let word = match (loaded.is_ok(), wrong, good) {
         (_, 1.., _) => "wrong",
         (true, 0, good) if good == BATCHES * BATCH => "whole",
+        (true, _, _) if store.has_told() => "told",
         (true, _, _) => "untold",
         (false, _, 0) => "refused",
         (false, _, _) => "told",

@@ -13,15 +13,14 @@ pub struct Usage {
 
 impl Usage {
     pub fn now() -> Self {
-        let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
-        let after = stat.rsplit(')').next().unwrap_or_default();
-        let ticks = |index: usize| after.split_ascii_whitespace().nth(index).and_then(|n| n.parse::<f64>().ok());
+        // Nanoseconds per thread: the process's own counters tick in hundredths of a second only.
+        let tasks = fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+        let nanoseconds = tasks
+            .filter_map(|task| fs::read_to_string(task.path().join("schedstat")).ok())
+            .filter_map(|text| text.split_ascii_whitespace().next()?.parse::<f64>().ok());
+        let cpu = nanoseconds.sum::<f64>() / 1e9;
         let io = fs::read_to_string("/proc/self/io").unwrap_or_default();
-        Self {
-            cpu: (ticks(11).unwrap_or(0.0) + ticks(12).unwrap_or(0.0)) / 100.0,
-            written: number(&io, "wchar:"),
-            block: number(&io, "write_bytes:"),
-        }
+        Self { cpu, written: number(&io, "wchar:"), block: number(&io, "write_bytes:") }
     }
 }
 
