@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 use story::Place;
+use tempfile::TempDir;
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct Args {
@@ -181,23 +182,17 @@ fn invite(places: &[Place; 2]) {
 /// The demo's directory, removed at its end unless the person named it.
 struct Scratch {
     path: PathBuf,
-    keep: bool,
+    _temporary: Option<TempDir>,
 }
 
 impl Scratch {
     fn new(given: Option<PathBuf>) -> Result<Self, Failure> {
-        let keep = given.is_some();
-        let path = given.unwrap_or_else(|| std::env::temp_dir().join(format!("midge-demo-{}", std::process::id())));
-        identity::make_data_dir(&path).map_err(Failure::new)?;
-        Ok(Self { path, keep })
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        if !self.keep {
-            // A leftover directory in the temporary place harms nobody.
-            let _ = std::fs::remove_dir_all(&self.path);
+        if let Some(path) = given {
+            identity::make_data_dir(&path).map_err(Failure::new)?;
+            return Ok(Self { path, _temporary: None });
         }
+        let made = tempfile::Builder::new().prefix("midge-demo-").tempdir();
+        let made = made.map_err(|error| Failure::new(format!("{error}; name a directory with --data DIR")))?;
+        Ok(Self { path: made.path().to_owned(), _temporary: Some(made) })
     }
 }
