@@ -8,7 +8,7 @@ use crate::event::{Cause, Drop, Event, Stats};
 use crate::index::{Index, ListenerId};
 use crate::journal::Journal;
 use crate::letter::{Frames, Letter};
-use crate::listener::{Kind, Listener, Listeners, Participant, Presence};
+use crate::listener::{Expiry, Kind, Listener, Listeners, Participant, Presence, Session};
 use crate::outgoing::Outgoing;
 use crate::publish::{Insist, Speaker};
 use crate::restore::Staged;
@@ -111,6 +111,7 @@ impl Broker {
             Input::RetainedState { topic, message } => self.set_retained_state(topic, message),
             Input::Obstructed { id, full } => self.obstructed(id, full),
             Input::Kick { client_id } => self.kick(now, client_id),
+            Input::Stop => self.stop(now),
             Input::Timeout => self.timeout(now),
         }
         if self.room {
@@ -258,6 +259,25 @@ impl Broker {
         let Some(listener) = self.clients.find(client_id, &self.listeners) else { return };
         if let Some(slot) = self.listeners.get(listener).and_then(|listener| listener.slot) {
             self.end(now, slot, Cause::Kicked);
+        }
+    }
+
+    /// Wills first: whoever is still here gets them.
+    fn stop(&mut self, now: Now) {
+        let slots = self.connections.slots();
+        for slot in &slots {
+            let Some(Phase::Serving(id)) = self.connections.get(*slot).map(|connection| connection.phase) else {
+                continue;
+            };
+            let ends = |session: &Session| session.expiry == Expiry::WithConnection;
+            let is_due = |session: &Session| session.will_due(now.wall).is_some_and(|due| due <= now.wall);
+            if self.listeners.session(id).is_some_and(|session| ends(session) || is_due(session)) {
+                self.publish_will(now, id);
+            }
+        }
+        for slot in slots {
+            self.journal.begin();
+            self.end(now, slot, Cause::Stopped);
         }
     }
 

@@ -198,6 +198,7 @@ impl Broker {
             Cause::Timeout => Some(ReasonCode::KeepAliveTimeout),
             Cause::TakenOver => Some(ReasonCode::SessionTakenOver),
             Cause::Kicked => Some(ReasonCode::AdministrativeAction),
+            Cause::Stopped => Some(ReasonCode::ServerShuttingDown),
             Cause::Fault(reason) => Some(reason),
         };
         let is_serving = matches!(connection.phase, Phase::Serving(_));

@@ -167,6 +167,11 @@ impl Connections {
         self.get_mut(id.slot).filter(|connection| connection.id == id)
     }
 
+    /// Of all connections.
+    pub(crate) fn slots(&self) -> Vec<u32> {
+        self.slots.iter().flatten().map(|connection| connection.id.slot).collect()
+    }
+
     pub(crate) fn remove(&mut self, slot: u32) {
         if let Some(place) = self.slots.get_mut(slot as usize) {
             *place = None;

@@ -109,6 +109,8 @@ pub enum Input<'a> {
         /// Whom.
         client_id: &'a str,
     },
+    /// The site ends: clients are told (0x8B) and disconnected, their wills published.
+    Stop,
     /// The time of [`crate::Broker::poll_timeout`] has come.
     Timeout,
 }

@@ -77,6 +77,8 @@ pub enum Cause {
     Stalled,
     /// An operator.
     Kicked,
+    /// The site ended.
+    Stopped,
     /// The client's fault, with what it was told where its version has words for it.
     Fault(ReasonCode),
 }
@@ -104,6 +106,7 @@ impl fmt::Display for Event {
                 Cause::TakenOver => write!(f, "Client {client_id} already connected, closing old connection."),
                 Cause::Stalled => write!(f, "Client {client_id} disconnected: it does not read."),
                 Cause::Kicked => write!(f, "Client {client_id} disconnected: administrative action."),
+                Cause::Stopped => write!(f, "Client {client_id} disconnected: server shutting down."),
                 Cause::Fault(reason) => write!(f, "Client {client_id} disconnected: {}.", reason.text()),
             },
             Self::Refused { origin, client_id, cause } => {
@@ -116,7 +119,8 @@ impl fmt::Display for Event {
                     | Cause::Closed
                     | Cause::TakenOver
                     | Cause::Stalled
-                    | Cause::Kicked => {
+                    | Cause::Kicked
+                    | Cause::Stopped => {
                         write!(f, "Client {who} [{origin}] closed its connection.")
                     }
                 }

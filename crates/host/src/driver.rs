@@ -307,6 +307,7 @@ impl Driver {
 
     /// Lets what is acknowledged reach the store, and what is written the clients.
     fn end(mut self, now: Now, ending: Ending) -> Ending {
+        self.node.handle(now, Input::Stop);
         self.round(now);
         self.storage.stop();
         for command in self.event_loop.received.try_iter() {

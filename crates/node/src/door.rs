@@ -61,6 +61,8 @@ pub enum Input<'a> {
         /// What.
         message: &'a Message,
     },
+    /// The site ends: clients are told and disconnected.
+    Stop,
     /// The time of [`crate::Node::poll_timeout`] has come, or a round of the driver ends.
     Timeout,
 }

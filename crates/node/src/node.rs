@@ -123,6 +123,7 @@ impl Node {
                     self.broker.handle(now, broker::Input::Detach { id });
                 }
             }
+            Input::Stop => self.broker.handle(now, broker::Input::Stop),
             Input::Timeout => {
                 if self.broker.poll_timeout().is_some_and(|at| at <= now.instant) {
                     self.broker.handle(now, broker::Input::Timeout);

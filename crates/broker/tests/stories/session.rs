@@ -102,6 +102,9 @@ fn wills() {
     // The session ends before the delay does.
     check("w: CONNECT · w: SUB # · a: CONNECT v5 expiry=5 will=t delay=10 · a: CLOSE | +5s", "w< PUB t 'gone'");
     check("w: CONNECT · w: SUB # · a: CONNECT v5 will=t delay=10 | a: CLOSE", "w< PUB t 'gone'");
+    will("STOP", "-# · w< PUB t 'gone' q1 #1 · w< CLOSE · a< DISCONNECT 0x8b · a< CLOSE");
+    let parting = "w: CONNECT · w: SUB # · a: CONNECT v5 clean=0 expiry=20 will=t delay=10 | STOP";
+    check(parting, "-# · w< CLOSE · a< DISCONNECT 0x8b · a< CLOSE");
     check("a: CONNECT v5 will=$SYS/x", "a< CONNACK 0x87 · a< CLOSE");
     check("a: CONNECT will=t r · a: CLOSE · b: CONNECT · b: SUB t", "+t · b< SUBACK 0 · b< PUB t 'gone' r");
 }
