@@ -1,9 +1,9 @@
 //! Stories for the broker: text in, text out.
 //!
 //! Steps are separated by ` · `. `a: CONNECT …` is said by the client `a`; a name in capitals is a participant; `+5s`
-//! lets time pass; `RESTART` begins anew with what was committed; `STOP` ends the broker in an orderly way; `COMMIT` after
-//! `HOLD` commits what was held back. What is recorded is what the steps after `|` brought, or the last step if there is
-//! no `|`.
+//! lets time pass; `RESTART` begins anew with what was committed; `STOP` ends the broker in an orderly way; `COMMIT`
+//! after `HOLD` commits what was held back. What is recorded is what the steps after `|` brought, or the last step if
+//! there is no `|`.
 use crate::{broker, words};
 
 pub(crate) use broker::{Admission, Config, WhenFull};

@@ -34,8 +34,8 @@ pub struct Options {
     pub receive_max: NonZeroU16,
     /// Topic aliases that the server may use (5).
     pub topic_alias_max: u16,
-    /// Larger packets end the connection; the whole packet counts. Before version 5, where the server can't be told of it,
-    /// larger messages of QoS 0 are passed over instead.
+    /// Larger packets end the connection; the whole packet counts. Before version 5, where the server can't be told of
+    /// it, larger messages of QoS 0 are passed over instead.
     pub packet_max: u32,
     /// Ask for response information (5).
     pub request_response_info: Option<bool>,
