@@ -40,6 +40,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
     let mailbox_at = *mailbox.listeners().first().ok_or_else(|| Failure::new("the mailbox has no address"))?;
     say!("  mailbox   MQTT broker on {mailbox_at}: sees sealed cards only");
     say!("  stun      {} in the simulated internet", network::stun_address());
+    say!("  state     {}", scratch.path.display());
     let token = Token::from_secret(random_seed().map_err(|error| Failure::new(error.to_string()))?);
     let began = Instant::now();
     let sites = start_sites(&scratch.path, &token, mailbox_at)?;
@@ -84,16 +85,14 @@ fn start_sites(scratch: &Path, token: &Token, mailbox: SocketAddr) -> Result<Vec
         config.mesh.mailbox = vec![config::Mailbox { address, user: None, password: None }];
         let stun = network::stun_address();
         config.mesh.stun = vec![config::Address { host: stun.ip().to_string(), port: stun.port() }];
-        let site = Site::start(Setup { config, data: data.clone(), datagrams: Some(Box::new(cable)) })
-            .map_err(Failure::new)?;
+        let site = Site::start(Setup { config, data, datagrams: Some(Box::new(cable)) }).map_err(Failure::new)?;
         let index = index as u8;
         say!(
-            "  {:<9} MQTT on {}, mesh on {} behind {}, state in {}",
+            "  {:<9} MQTT on {}, mesh on {} behind {}",
             NAMES[usize::from(index)],
             site.listeners().iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
             network::private_address(index),
             network::public_address(index),
-            data.display()
         );
         sites.push(site);
     }
@@ -138,7 +137,10 @@ fn meet(sites: &[Site], began: Instant) -> Result<Vec<PeerLine>, Failure> {
             let Some(peer) = mesh.peers.into_iter().next() else { continue };
             say(&mut said[index].found, format!("found {} and checks paths (ICE)", peer.name));
             if peer.up {
-                say(&mut said[index].up, format!("link up (QUIC): {}", peer.to_string().trim_end()));
+                say(
+                    &mut said[index].up,
+                    format!("link up (QUIC) to {}: {}", peer.name, peer.way().unwrap_or_default()),
+                );
                 lines.push(peer);
             }
         }

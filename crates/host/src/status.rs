@@ -264,17 +264,23 @@ impl fmt::Display for MeshStatus {
     }
 }
 
+impl PeerLine {
+    /// The path of its link in words: `direct, srflx to srflx 203.0.113.7:4242, 24.1 ms`.
+    pub fn way(&self) -> Option<String> {
+        let (path, local) = (self.path.as_ref()?, self.local_candidate.as_ref()?);
+        let (remote, address) = (self.remote_candidate.as_ref()?, self.remote.as_ref()?);
+        let millis = self.rtt_micros.unwrap_or(0) as f64 / 1000.0;
+        Some(format!("{path}, {local} to {remote} {address}, {millis:.1} ms"))
+    }
+}
+
 impl fmt::Display for PeerLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({}): ", self.name, &self.site[..8.min(self.site.len())])?;
-        match (&self.path, &self.local_candidate, &self.remote_candidate, &self.remote) {
-            (Some(path), Some(local), Some(remote), Some(address)) => write!(
-                f,
-                "{path}, {local} to {remote} {address}, {:.1} ms",
-                self.rtt_micros.unwrap_or(0) as f64 / 1000.0
-            )?,
-            _ if self.paused => f.write_str("paused")?,
-            _ => f.write_str("no link")?,
+        match self.way() {
+            Some(way) => f.write_str(&way)?,
+            None if self.paused => f.write_str("paused")?,
+            None => f.write_str("no link")?,
         }
         if self.outbox_messages > 0 {
             write!(f, ", owed {} messages ({} bytes)", self.outbox_messages, self.outbox_bytes)?;
