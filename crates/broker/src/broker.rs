@@ -174,17 +174,20 @@ impl Broker {
 
     /// Counters and sizes.
     pub fn stats(&self) -> Stats {
-        let queued = self
-            .listeners
-            .iter()
-            .filter_map(|(_, listener)| listener.session())
-            .map(|session| session.queue.len() as u64);
+        let sessions = self.listeners.iter().filter_map(|(_, listener)| listener.session());
+        let (queued, queued_bytes) = sessions.fold((0, 0), |(messages, bytes), session| {
+            (messages + session.queue.len() as u64, bytes + session.queue.bytes() as u64)
+        });
+        let sessions = self.clients.len() as u64;
         Stats {
-            sessions: self.clients.len() as u64,
+            sessions,
+            sessions_max: self.stats.sessions_max.max(sessions),
             subscriptions: self.index.len() as u64,
+            shared_subscriptions: self.index.shared_len() as u64,
             retained: self.retained.len() as u64,
             retained_bytes: self.retained.bytes() as u64,
-            queued: queued.sum(),
+            queued,
+            queued_bytes,
             ..self.stats
         }
     }

@@ -120,6 +120,7 @@ impl Broker {
             self.timers.set(now.instant + patience, alarm);
         }
         self.stats.connected += 1;
+        self.stats.sessions_max = self.stats.sessions_max.max(self.clients.len() as u64);
         self.stats.connected_max = self.stats.connected_max.max(self.stats.connected);
         keep_alive
     }

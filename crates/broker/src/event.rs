@@ -184,18 +184,38 @@ pub struct Stats {
     pub connected_max: u64,
     /// Sessions, connected or not.
     pub sessions: u64,
+    /// The most at one time.
+    pub sessions_max: u64,
     /// Sessions that ended by their expiry.
     pub expired: u64,
     /// Subscriptions.
     pub subscriptions: u64,
+    /// Those of them that are shared.
+    pub shared_subscriptions: u64,
     /// Retained messages.
     pub retained: u64,
     /// Bytes of topics, properties and payloads of retained messages.
     pub retained_bytes: u64,
     /// Messages queued or in flight for sessions.
     pub queued: u64,
+    /// Bytes of those of them that are kept.
+    pub queued_bytes: u64,
+    /// Connections opened.
+    pub opened: u64,
+    /// CONNECT packets received.
+    pub connects: u64,
     /// Bytes received from clients.
     pub bytes_received: u64,
+    /// Bytes handed to connections.
+    pub bytes_sent: u64,
+    /// Packets received from clients.
+    pub packets_received: u64,
+    /// Packets handed to connections.
+    pub packets_sent: u64,
+    /// Bytes of the payloads of PUBLISH packets received.
+    pub payload_bytes_received: u64,
+    /// Bytes of the payloads of PUBLISH packets handed to connections.
+    pub payload_bytes_sent: u64,
     /// PUBLISH packets received from clients.
     pub publishes_received: u64,
     /// PUBLISH packets handed to connections.
@@ -209,6 +229,30 @@ pub struct Stats {
 }
 
 impl Stats {
+    #[inline]
+    pub(crate) fn publish_received(&mut self, payload: usize) {
+        self.publishes_received += 1;
+        self.payload_bytes_received += payload as u64;
+    }
+
+    #[inline]
+    pub(crate) fn publish_sent(&mut self, packet: usize, payload: usize) {
+        self.publishes_sent += 1;
+        self.payload_bytes_sent += payload as u64;
+        self.packet_sent(packet);
+    }
+
+    #[inline]
+    pub(crate) fn packet_sent(&mut self, packet: usize) {
+        self.packets_sent += 1;
+        self.bytes_sent += packet as u64;
+    }
+
+    /// How many were dropped, for whatever reason.
+    pub fn dropped_in_all(&self) -> u64 {
+        self.dropped.iter().sum()
+    }
+
     /// How many were dropped for this reason.
     pub fn dropped(&self, drop: Drop) -> u64 {
         self.dropped[drop as usize]

@@ -107,6 +107,11 @@ impl Index {
         self.subscriptions
     }
 
+    /// Shared ones of them.
+    pub(crate) fn shared_len(&self) -> usize {
+        self.shares.iter().map(|share| share.members.len()).sum()
+    }
+
     /// Adds or replaces the subscription of a listener.
     pub(crate) fn insert(&mut self, filter: Filter<'_>, member: Member, counts: Counts) -> Added {
         let at = self.leaf(filter);

@@ -72,7 +72,7 @@ impl Broker {
         (plain, raw): (PlainPublish<'_>, Raw<'_>),
         route: Box<Route>,
     ) {
-        self.stats.publishes_received += 1;
+        self.stats.publish_received(plain.payload.len());
         if let Some(topic) = route.topic() {
             let mut letter = Letter::from_plain(&plain, topic, raw, now.wall);
             let incoming = Incoming { slot, listener, version: raw.version, packet_id: plain.packet_id };
@@ -89,7 +89,7 @@ impl Broker {
         publish: &Publish<'_>,
         raw: Raw<'_>,
     ) {
-        self.stats.publishes_received += 1;
+        self.stats.publish_received(publish.payload.len());
         // Only a server says for which subscription a message is [MQTT-3.3.4-6].
         if !publish.properties.subscription_ids.is_empty() {
             return self.fault(now, slot, ReasonCode::ProtocolError);
@@ -207,7 +207,11 @@ impl Broker {
     #[inline]
     pub(crate) fn acknowledge(&mut self, slot: u32, kind: AckKind, id: PacketId, reason: ReasonCode) {
         let Some(connection) = self.connections.open(slot, &mut self.journal) else { return };
-        codec::encode_ack(kind, id, reason, connection.version, connection.outgoing.buffer());
+        let buffer = connection.outgoing.buffer();
+        let before = buffer.len();
+        codec::encode_ack(kind, id, reason, connection.version, buffer);
+        let len = buffer.len() - before;
+        self.stats.packet_sent(len);
     }
 
     /// A queue is full: version 5 is told so, others wait with us.
@@ -413,7 +417,7 @@ impl Broker {
         if frame.shares_payload {
             connection.outgoing.share(letter.message().clone());
         }
-        self.stats.publishes_sent += 1;
+        self.stats.publish_sent(frame.len, letter.payload.len());
     }
 
     /// QoS 1 and 2: sent at once if the window is open, else queued; stored if the session outlives its connection.
@@ -470,7 +474,7 @@ impl Broker {
         if frame.shares_payload {
             connection.outgoing.share(letter.message().clone());
         }
-        self.stats.publishes_sent += 1;
+        self.stats.publish_sent(frame.len, letter.payload.len());
     }
 
     /// RETAIN: the value of the topic from now on; an empty one clears it [MQTT-3.3.1-5] [MQTT-3.3.1-6].

@@ -88,6 +88,11 @@ impl Queue {
         self.entries.len()
     }
 
+    /// Bytes of the messages that are kept.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Messages that were not sent on this connection yet.
     pub(crate) fn waiting(&self) -> usize {
         self.entries.len() - self.cursor

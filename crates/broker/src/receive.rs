@@ -25,6 +25,7 @@ impl Broker {
         if let Some(old) = self.connections.get(conn.slot).map(|connection| connection.id) {
             self.closed(now, old);
         }
+        self.stats.opened += 1;
         self.connections.insert(conn, origin, now.instant, self.config.connect_timeout);
         let alarm = Alarm::Silence { slot: conn.slot, generation: conn.generation };
         self.timers.set(now.instant + self.config.connect_timeout, alarm);
@@ -93,6 +94,7 @@ impl Broker {
     fn frame(&mut self, now: Now, source: Source, raw: &[u8], frame: Frame<'_>) -> Result<(), DecodeError> {
         let Source { slot, phase, version, reading } = source;
         self.journal.begin();
+        self.stats.packets_received += 1;
         // The two kinds that most packets are.
         if let Phase::Serving(listener) = phase
             && reading == Reading::Freely
@@ -117,7 +119,10 @@ impl Broker {
         let packet = frame.packet(version)?;
         match phase {
             Phase::Greeting | Phase::Welcome => match packet {
-                Packet::Connect(connect) => self.connect(now, slot, &connect),
+                Packet::Connect(connect) => {
+                    self.stats.connects += 1;
+                    self.connect(now, slot, &connect);
+                }
                 // The first packet must be CONNECT [MQTT-3.1.0-1].
                 _ => self.end(now, slot, Cause::Fault(ReasonCode::ProtocolError)),
             },
@@ -159,8 +164,12 @@ impl Broker {
     pub(crate) fn answer(&mut self, slot: u32, packet: &Packet<'_>) {
         let Some(connection) = self.connections.open(slot, &mut self.journal) else { return };
         let version = connection.version;
-        let encoded = codec::encode(packet, version, connection.outgoing.buffer());
+        let buffer = connection.outgoing.buffer();
+        let before = buffer.len();
+        let encoded = codec::encode(packet, version, buffer);
         debug_assert!(encoded.is_ok(), "answers are short and made of what was read");
+        let len = buffer.len() - before;
+        self.stats.packet_sent(len);
     }
 
     /// Keeps a packet until it can be processed. Those after it wait too, but for acknowledgements and pings.

@@ -361,12 +361,13 @@ impl Broker {
         let fits = |frame: &Frame| frame.len <= connection.packet_max as usize;
         match frame.filter(fits) {
             Some(frame) => {
+                let payload = letter.payload.len();
                 if let Some(connection) = self.connections.open(slot, &mut self.journal) {
                     frames.append(&letter, frame, Some(sequence.packet_id()), connection.outgoing.buffer());
                     if frame.shares_payload {
                         connection.outgoing.share(message);
                     }
-                    self.stats.publishes_sent += 1;
+                    self.stats.publish_sent(frame.len, payload);
                 }
                 self.forget_if_sent_once(id, at);
             }

@@ -253,7 +253,12 @@ impl Builder {
         let site = SiteId(rendezvous::PeerKey::from_seed(&self.key).0);
         let membership =
             in_mesh.then(|| Membership { site, name: self.name(), config: crate::limits::mesh(&self.config) });
-        let config = node::Config { broker: crate::limits::broker(&self.config), membership };
+        let config = node::Config {
+            broker: crate::limits::broker(&self.config),
+            membership,
+            system_interval: self.config.site.sys_interval,
+            version: format!("midge version {}", env!("CARGO_PKG_VERSION")),
+        };
         let mut node = Node::new(config, fresh_seed()?);
         let mut bad = 0_u64;
         let members = &mut self.members;

@@ -12,6 +12,7 @@ extern crate alloc;
 pub mod door;
 mod node;
 mod peers;
+mod system;
 
 pub use broker::{AttachId, Config as BrokerConfig, ConnId, Event as BrokerEvent, Outgoing, Stats as BrokerStats};
 pub use broker::{Role, WhenFull};

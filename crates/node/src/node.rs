@@ -1,13 +1,15 @@
 use crate::door::{Change, Damaged, Event, Input, Output};
 use crate::peers::Peers;
+use crate::system::{Peer, System};
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::vec::Vec;
 use broker::{AttachId, Broker, ConnId, Delivery, Outgoing, Role};
+use core::time::Duration;
 use mesh::{Mesh, SiteId};
 use mqtt::packet::{RetainHandling, SubscribeOptions};
-use mqtt::{Instant, Message, Now, QoS, Topic};
+use mqtt::{Instant, Message, MessageOptions, Now, QoS, Topic};
 
 /// First byte of the keys in the store: whose record it is.
 const BROKER_KEYS: u8 = b'b';
@@ -16,13 +18,20 @@ const MESH_KEYS: u8 = b'm';
 /// The participant that stands for the embedding program.
 const APPLICATION: AttachId = AttachId(1);
 
-/// What a node is made from.
-#[derive(Clone, Debug)]
+/// The participant that says what is below `$SYS`.
+const SYSTEM: AttachId = AttachId(9);
+
+/// What a node is made from. The default one has no mesh and tells nothing below `$SYS`.
+#[derive(Clone, Debug, Default)]
 pub struct Config {
     /// Limits and choices of the broker.
     pub broker: broker::Config,
     /// The site's place in a mesh, if it is in one.
     pub membership: Option<Membership>,
+    /// How often `$SYS` is brought up to date; zero: there is none.
+    pub system_interval: Duration,
+    /// What `$SYS/broker/version` says.
+    pub version: String,
 }
 
 /// A site's place in a mesh.
@@ -41,6 +50,7 @@ pub struct Node {
     broker: Broker,
     mesh: Option<Mesh>,
     peers: Peers,
+    system: System,
     outputs: VecDeque<Output>,
     /// Deliveries of one publish to several peers, gathered so that they share one id and one stored body.
     gathered: Option<(Message, Vec<SiteId>)>,
@@ -68,6 +78,7 @@ impl Node {
             broker: Broker::new(config.broker, broker_seed),
             mesh: config.membership.map(|own| Mesh::new(own.config, own.site, &own.name, seed)),
             peers: Peers::new(),
+            system: System::new(config.system_interval, &config.version),
             outputs: VecDeque::new(),
             gathered: None,
             crowded: false,
@@ -97,7 +108,9 @@ impl Node {
     pub fn restored(&mut self, now: Now) {
         let own = broker::Input::Attach { id: APPLICATION, role: Role::Application, name: "application" };
         self.broker.handle(now, own);
+        self.broker.handle(now, broker::Input::Attach { id: SYSTEM, role: Role::System, name: "$SYS" });
         self.broker.restored(now);
+        self.system.start(now);
         if let Some(mesh) = &mut self.mesh {
             mesh.restored(now);
         }
@@ -131,6 +144,9 @@ impl Node {
                 if self.mesh.as_ref().and_then(Mesh::poll_timeout).is_some_and(|at| at <= now.instant) {
                     self.tell_mesh(now, mesh::Input::Timeout);
                 }
+                if self.system.poll_timeout().is_some_and(|at| at <= now.instant) {
+                    self.tell_system(now);
+                }
             }
         }
         self.carry(now);
@@ -144,7 +160,7 @@ impl Node {
     /// When [`Input::Timeout`] is due.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let mesh = self.mesh.as_ref().and_then(Mesh::poll_timeout);
-        self.broker.poll_timeout().into_iter().chain(mesh).min()
+        self.broker.poll_timeout().into_iter().chain(mesh).chain(self.system.poll_timeout()).min()
     }
 
     /// Bytes for a connection. What depends on an uncommitted batch is not among those that are ready.
@@ -199,6 +215,20 @@ impl Node {
     /// The site's part of the mesh, for `status`.
     pub fn mesh(&self) -> Option<&Mesh> {
         self.mesh.as_ref()
+    }
+
+    fn tell_system(&mut self, now: Now) {
+        let known = self.mesh.iter().flat_map(Mesh::peers);
+        let peers = known.map(|peer| Peer { name: peer.name, is_up: peer.joined && peer.up_since.is_some() });
+        let options = MessageOptions { qos: QoS::ExactlyOnce, retain: true, ..MessageOptions::default() };
+        let mut messages = Vec::new();
+        self.system.update(now, self.broker.stats(), peers, |topic, value| {
+            let message = Topic::parse(topic).ok().map(|topic| Message::new(topic, value.as_bytes(), options));
+            messages.extend(message.and_then(Result::ok));
+        });
+        for message in &messages {
+            self.broker.handle(now, broker::Input::Publish { id: SYSTEM, message });
+        }
     }
 
     fn tell_mesh(&mut self, now: Now, input: mesh::Input<'_>) {

@@ -54,7 +54,7 @@ impl Site {
             name: format!("site{}", self.index),
             config: MeshConfig::default(),
         };
-        let config = Config { broker: self.broker.clone(), membership: Some(membership) };
+        let config = Config { broker: self.broker.clone(), membership: Some(membership), ..Config::default() };
         let mut node = Node::new(config, seed);
         for (key, value) in self.disk.records() {
             if node.restore(key, value).is_err() {

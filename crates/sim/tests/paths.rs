@@ -176,8 +176,7 @@ impl Site {
         let endpoint = Endpoint::new(link::Config::new(dice.seed()), dice.seed(), start).expect("a key");
         let membership =
             Membership { site: SiteId(endpoint.key().0), name: "site".into(), config: MeshConfig::default() };
-        let mut node =
-            Node::new(Config { broker: node::BrokerConfig::default(), membership: Some(membership) }, dice.seed());
+        let mut node = Node::new(Config { membership: Some(membership), ..Config::default() }, dice.seed());
         let now = Now { instant: Instant(1_000_000), wall: Wall(1_790_000_000_000) };
         node.restored(now);
         node.handle(now, Input::Opened { conn: CONN, origin: "device" });

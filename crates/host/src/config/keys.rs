@@ -1,12 +1,13 @@
 //! Every key of the TOML form but the limits: where it stands, what it takes, what holds without it, how it is read.
 use super::address::{Address, Mailbox, TurnServer};
 use super::report::quoted;
-use super::{Config, Level, LogTarget, QueueFull};
+use super::{Config, Level, LogTarget, QueueFull, units};
 use crate::store::SyncMode;
 use mqtt::topic::{Filter, FilterBuf};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::Range;
 use std::path::PathBuf;
+use std::time::Duration;
 use toml::Spanned;
 use toml::de::DeValue;
 
@@ -141,6 +142,14 @@ const SITE: &[Key] = &[
         read: |draft, value| {
             set(&mut draft.config.site.sync, choice(value, &[("os", SyncMode::Os), ("disk", SyncMode::Disk)]))
         },
+    },
+    Key {
+        name: "sys_interval",
+        takes: "a time from 1 s on, or 0",
+        default: "`\"10s\"`",
+        example: "\"1 min\"",
+        doc: "How often the retained messages below `$SYS/broker` are brought up to date; 0: there are none.",
+        read: |draft, value| set(&mut draft.config.site.sys_interval, seconds(value)),
     },
 ];
 
@@ -412,6 +421,17 @@ fn filter(text: &str) -> Result<FilterBuf, String> {
         Ok(_) => Err(format!("{}: a shared subscription has no meaning here; write a plain filter", found(text))),
         Err(reason) => Err(format!("{}: {reason}; write a filter such as \"home/#\"", found(text))),
     }
+}
+
+/// A span of time of whole seconds: text such as `"10s"`, or a number of seconds.
+fn seconds(value: &Value<'_>) -> Result<Duration, Fault> {
+    let span = match value.get_ref() {
+        DeValue::String(text) => units::parse_duration(text),
+        _ => number(value).map(Duration::from_secs),
+    };
+    let write = "a time such as \"10s\" or \"5 min\"";
+    span.filter(|span| *span <= Duration::from_secs(86_400))
+        .ok_or_else(|| fault(value, format!("write {write}, of a day at most")))
 }
 
 fn path(value: &Value<'_>) -> Result<PathBuf, Fault> {

@@ -24,6 +24,7 @@ use mqtt::topic::{Filter, FilterBuf};
 use std::io::{self, Read};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Longer files are refused unread: nobody writes one by intention.
 pub const FILE_BYTES_MAX: u64 = 1024 * 1024;
@@ -48,7 +49,7 @@ pub struct Config {
 }
 
 /// Who this site is and where it keeps its state.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Site {
     /// Shown to the other sites; `None`: the machine's name.
     pub name: Option<String>,
@@ -56,6 +57,8 @@ pub struct Site {
     pub data: Option<PathBuf>,
     /// How far a commit must have got before it is acknowledged.
     pub sync: SyncMode,
+    /// How often `$SYS` is brought up to date; zero: never.
+    pub sys_interval: Duration,
 }
 
 /// A TCP socket that takes MQTT clients.
@@ -143,6 +146,12 @@ impl Default for Config {
             queue_full: QueueFull::default(),
             log: Log { level: Level::Info, to: LogTarget::Stderr },
         }
+    }
+}
+
+impl Default for Site {
+    fn default() -> Self {
+        Self { name: None, data: None, sync: SyncMode::default(), sys_interval: Duration::from_secs(10) }
     }
 }
 

@@ -55,6 +55,12 @@ const DIRECTIVES: &[(&str, Apply)] = &[
             Ok(())
         }
     }),
+    ("sys_interval", |reader, line| {
+        let seconds = line.value.parse().ok().filter(|seconds| *seconds <= 86_400);
+        let seconds = seconds.ok_or_else(|| format!("found {}: write seconds, 0 for none", quoted(line.value)))?;
+        reader.config.site.sys_interval = Duration::from_secs(seconds);
+        Ok(())
+    }),
     ("persistent_client_expiration", |reader, line| {
         reader.config.limits.session_expiry_max = expiration(line.value)
             .ok_or_else(|| format!("found {}: write a number and h, d, w, m or y", quoted(line.value)))?;
@@ -118,7 +124,6 @@ const NOT_BUILT: &[(&str, &str)] = &[
     ("include_dir", "included files are"),
     ("pid_file", "a file with the process id is"),
     ("user", "changing the user is"),
-    ("sys_interval", "the $SYS tree is"),
     ("http_dir", "the web page is"),
     ("websockets_", "WebSocket listeners are"),
     ("mount_point", "mount points are"),
