@@ -4,15 +4,16 @@ use crate::workspace::{Package, Tracked};
 use std::collections::BTreeSet;
 
 /// A crate and the crates of ours that it may use, as ARCHITECTURE.md draws the arrows.
-const ARROWS: [(&str, &[&str]); 13] = [
+const ARROWS: [(&str, &[&str]); 14] = [
     ("mqtt", &[]),
+    ("access", &["mqtt"]),
     ("broker", &["mqtt"]),
     ("mesh", &["mqtt"]),
     ("link", &[]),
     ("rendezvous", &[]),
     ("rules", &["mqtt"]),
     ("node", &["mqtt", "broker", "mesh", "rules"]),
-    ("host", &["node", "link", "rendezvous", "mqtt"]),
+    ("host", &["node", "link", "rendezvous", "access", "mqtt"]),
     ("cli", &["host", "nat"]),
     ("capi", &["host"]),
     ("nat", &[]),
@@ -21,7 +22,7 @@ const ARROWS: [(&str, &[&str]); 13] = [
 ];
 
 /// No clocks, sockets, files and threads: the compiler sees to it once the standard library is gone.
-const WITHOUT_STD: [&str; 6] = ["mqtt", "broker", "mesh", "rendezvous", "rules", "node"];
+const WITHOUT_STD: [&str; 7] = ["mqtt", "access", "broker", "mesh", "rendezvous", "rules", "node"];
 
 const PAPER: &str = "docs/dependencies.md";
 
