@@ -15,9 +15,13 @@ use crate::restore::Staged;
 use crate::retained::Retained;
 use crate::role::Role;
 use crate::timer::{Alarm, Timers};
+use alloc::borrow::ToOwned;
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
+use mqtt::packet::SubscribeOptions;
 use mqtt::{Instant, Message, Now, QoS, ReasonCode, Topic};
 
 /// One broker. See [`crate`] for how a batch goes.
@@ -62,6 +66,15 @@ pub struct SessionStatus<'a> {
     pub subscriptions: usize,
     /// Messages queued or in flight.
     pub queued: usize,
+}
+
+/// One subscription for `status`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SubscriptionStatus {
+    /// As it was written, `$share/…` included.
+    pub filter: String,
+    /// How.
+    pub options: SubscribeOptions,
 }
 
 impl Broker {
@@ -214,6 +227,19 @@ impl Broker {
                 durable: listener.durable,
                 subscriptions: session.subscriptions.len(),
                 queued: session.queue.len(),
+            })
+        })
+    }
+
+    /// The subscriptions of a client, in the order in which they were made.
+    pub fn subscriptions(&self, client_id: &str) -> impl Iterator<Item = SubscriptionStatus> {
+        let listener = self.clients.find(client_id, &self.listeners);
+        let session = listener.and_then(|id| Some((id, self.listeners.session(id)?)));
+        session.into_iter().flat_map(move |(id, session)| {
+            session.subscriptions.iter().filter_map(move |&key| {
+                let (pattern, share) = self.index.filter(key);
+                let filter = share.map_or_else(|| pattern.to_owned(), |name| format!("$share/{name}/{pattern}"));
+                Some(SubscriptionStatus { filter, options: self.index.member(key, id)?.options })
             })
         })
     }

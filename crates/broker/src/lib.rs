@@ -39,7 +39,7 @@ mod timer;
 mod trie;
 mod will;
 
-pub use broker::{Broker, SessionStatus};
+pub use broker::{Broker, SessionStatus, SubscriptionStatus};
 pub use config::{Admission, Config, WhenFull};
 pub use door::{AttachId, Change, ConnId, Credentials, Damaged, Delivery, Input, Output, Verdict};
 pub use event::{Cause, Drop, Event, Stats};

@@ -16,6 +16,7 @@ mod data_dir;
 mod demo;
 mod failure;
 mod join;
+mod lists;
 mod peers;
 mod publish;
 mod run;
@@ -54,12 +55,19 @@ enum Verb {
     Pub(publish::Args),
     /// Subscribe and print messages, with the flags and exit codes of `mosquitto_sub`.
     Sub(subscribe::Args),
+    /// List the subscriptions of all clients: also `midge sub ls`.
+    Subscriptions(lists::SubscriptionArgs),
+    /// List clients, or disconnect one.
+    Client(lists::ClientArgs),
+    /// List or delete retained messages.
+    Retained(lists::RetainedArgs),
     /// Check a configuration file: every problem with its line and what to write instead.
     Check(check::Args),
 }
 
 fn main() -> ExitCode {
-    let args: Vec<OsString> = client::arguments::join_properties(&Cli::command(), std::env::args_os());
+    let words = sub_ls(std::env::args_os().collect());
+    let args: Vec<OsString> = client::arguments::join_properties(&Cli::command(), words.into_iter());
     let cli = match Cli::try_parse_from(&args) {
         Ok(cli) => cli,
         Err(refusal) => return refuse(&args, &refusal),
@@ -74,9 +82,20 @@ fn main() -> ExitCode {
         Some(Verb::Peers(args)) => peers::run(args),
         Some(Verb::Pub(args)) => publish::run(&args),
         Some(Verb::Sub(args)) => subscribe::run(args),
+        Some(Verb::Subscriptions(args)) => lists::subscriptions(&args),
+        Some(Verb::Client(args)) => lists::clients(&args),
+        Some(Verb::Retained(args)) => lists::retained(&args),
         Some(Verb::Check(args)) => check::run(&args),
     };
     outcome.unwrap_or_else(Failure::report)
+}
+
+/// `midge sub ls` lists subscriptions: no topic can follow `sub` without a flag, so nothing is taken away by it.
+fn sub_ls(mut words: Vec<OsString>) -> Vec<OsString> {
+    if words.get(1).is_some_and(|word| word == "sub") && words.get(2).is_some_and(|word| word == "ls") {
+        words.splice(1..3, [OsString::from("subscriptions")]);
+    }
+    words
 }
 
 /// `pub` and `sub` answer a wrong command line with 1, as mosquitto's clients do, where others say 2.

@@ -25,6 +25,33 @@ pub enum Request {
         /// Its name or the start of its key.
         peer: String,
     },
+    /// A page of sessions.
+    Clients {
+        /// Behind this client identifier.
+        after: Option<String>,
+    },
+    /// End a client's connection.
+    Kick {
+        /// Whose.
+        client_id: String,
+    },
+    /// A page of subscriptions.
+    Subscriptions {
+        /// Behind this client identifier.
+        after: Option<String>,
+    },
+    /// A page of retained messages.
+    Retained {
+        /// On these topics.
+        filter: String,
+        /// Behind this one.
+        after: Option<String>,
+    },
+    /// Delete a page of retained messages, on all sites.
+    DeleteRetained {
+        /// On these topics.
+        filter: String,
+    },
     /// Orderly end, as SIGTERM.
     Stop,
 }

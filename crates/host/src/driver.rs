@@ -14,18 +14,24 @@ pub use storage::Storage;
 
 use crate::clock::Clock;
 use crate::control::{Reply, Request};
+use crate::listing;
 use crate::log::Log;
 use crate::mailbox;
 use crate::status;
 use crate::store::StoreError;
 use mio::{Events, Poll, Token, Waker};
-use mqtt::Now;
+use mqtt::{Filter, Message, MessageOptions, Now, QoS, Topic};
 use node::{Input, Node, Output};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel};
 use std::time::Duration;
+
+/// What a command is answered.
+fn document(value: &impl serde::Serialize) -> Reply {
+    serde_json::to_value(value).map_or_else(|error| Reply::Error(error.to_string()), Reply::Ok)
+}
 
 /// What other threads tell the driver.
 #[derive(Debug)]
@@ -230,12 +236,47 @@ impl Driver {
         match request {
             Request::Status => {
                 let status = status::Status::of(&self.about, now, &self.node, &self.clients, self.paths.as_ref());
-                serde_json::to_value(&status).map_or_else(|error| Reply::Error(error.to_string()), Reply::Ok)
+                document(&status)
             }
+            Request::Clients { after } => document(&listing::clients(&self.node, after.as_deref())),
+            Request::Kick { client_id } => self.kick(now, client_id),
+            Request::Subscriptions { after } => document(&listing::subscriptions(&self.node, after.as_deref())),
+            Request::Retained { filter, after } => match Filter::parse(filter) {
+                Ok(filter) => document(&listing::retained(now, &self.node, filter, after.as_deref())),
+                Err(error) => Reply::Error(format!("{filter}: {error}")),
+            },
+            Request::DeleteRetained { filter } => self.delete_retained(now, filter),
             Request::Pause { peer } => self.pause(now, peer, true),
             Request::Resume { peer } => self.pause(now, peer, false),
             Request::Stop => Reply::Error("already stopping".into()),
         }
+    }
+
+    fn kick(&mut self, now: Now, client_id: &str) -> Reply {
+        let is_connected =
+            |session: &node::SessionStatus<'_>| session.client_id == client_id && session.origin.is_some();
+        if !self.node.broker().sessions().any(|session| is_connected(&session)) {
+            return Reply::Error(format!("no client '{client_id}' is connected; midge client ls lists them"));
+        }
+        self.node.handle(now, Input::Kick { client_id });
+        Reply::Ok(serde_json::json!(client_id))
+    }
+
+    /// As a publisher would: by an empty retained message on each topic.
+    fn delete_retained(&mut self, now: Now, words: &str) -> Reply {
+        let filter = match Filter::parse(words) {
+            Ok(filter) => filter,
+            Err(error) => return Reply::Error(format!("{words}: {error}")),
+        };
+        let page = listing::retained(now, &self.node, filter, None);
+        let options = MessageOptions { qos: QoS::AtLeastOnce, retain: true, ..MessageOptions::default() };
+        for line in &page.lines {
+            let empty = Topic::parse(&line.topic).ok().map(|topic| Message::new(topic, b"", options));
+            if let Some(Ok(message)) = empty {
+                self.node.handle(now, Input::Publish { message: &message });
+            }
+        }
+        document(&page)
     }
 
     fn pause(&mut self, now: Now, word: &str, paused: bool) -> Reply {

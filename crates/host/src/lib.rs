@@ -10,6 +10,7 @@ pub mod datagrams;
 pub mod driver;
 pub mod identity;
 mod limits;
+pub mod listing;
 pub mod log;
 pub mod mailbox;
 mod resolve;

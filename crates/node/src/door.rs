@@ -56,6 +56,11 @@ pub enum Input<'a> {
         /// Which.
         peer: SiteId,
     },
+    /// Throw a client out (0x98).
+    Kick {
+        /// Whom.
+        client_id: &'a str,
+    },
     /// A message of the embedding program.
     Publish {
         /// What.

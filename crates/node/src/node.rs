@@ -124,6 +124,7 @@ impl Node {
             Input::Received { conn, bytes } => self.broker.handle(now, broker::Input::Received { conn, bytes }),
             Input::Closed { conn } => self.broker.handle(now, broker::Input::Closed { conn }),
             Input::Drained { conn } => self.broker.handle(now, broker::Input::Drained { conn }),
+            Input::Kick { client_id } => self.broker.handle(now, broker::Input::Kick { client_id }),
             Input::Publish { message } => {
                 self.broker.handle(now, broker::Input::Publish { id: APPLICATION, message });
             }
