@@ -162,6 +162,18 @@ impl Drop {
     pub const ALL: [Self; Self::COUNT] =
         [Self::SlowReader, Self::QueueFull, Self::Expired, Self::TooLarge, Self::RetainedFull, Self::SessionEnded];
 
+    /// For names of counters.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::SlowReader => "slow reader",
+            Self::QueueFull => "queue full",
+            Self::Expired => "expired",
+            Self::TooLarge => "too large",
+            Self::RetainedFull => "retained full",
+            Self::SessionEnded => "session ended",
+        }
+    }
+
     /// A few words for the log.
     pub fn text(self) -> &'static str {
         match self {

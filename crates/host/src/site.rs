@@ -4,6 +4,7 @@ use crate::config::Config;
 use crate::control::{self, ControlSocket, Reply, Request};
 use crate::datagrams::{Datagrams, KernelDatagrams};
 use crate::driver::{Admission, Bus, Command, Driver, Ending, Loop, Members, Paths, Storage};
+use crate::http::HttpServer;
 use crate::identity::{self, IdentityError};
 use crate::log::Log;
 use crate::mailbox::Mailbox;
@@ -110,6 +111,7 @@ pub struct Site {
     listeners: Vec<SocketAddr>,
     thread: Option<JoinHandle<Ending>>,
     _control: ControlSocket,
+    http: Option<HttpServer>,
 }
 
 impl Site {
@@ -151,6 +153,11 @@ impl Site {
         })
         .map_err(system("can't start the store's thread"))?;
         let control = serve_control(&data, bus.clone()).map_err(system("can't open the control socket"))?;
+        let http = builder.config.http.map(|bind| serve_http(bind, bus.clone())).transpose()?;
+        if let Some(http) = &http {
+            let words = format_args!("Opening HTTP listen socket on {}.", http.address());
+            builder.log.line(builder.now.wall, crate::config::Level::Notice, words);
+        }
         let about = About {
             name: builder.name(),
             site: rendezvous::PeerKey::from_seed(&key).0,
@@ -169,7 +176,7 @@ impl Site {
             .name("midge-driver".into())
             .spawn(move || driver.run())
             .map_err(system("can't start the driver's thread"))?;
-        Ok(Self { bus, listeners, thread: Some(thread), _control: control })
+        Ok(Self { bus, listeners, thread: Some(thread), _control: control, http })
     }
 
     /// Addresses that clients can connect to.
@@ -177,12 +184,14 @@ impl Site {
         &self.listeners
     }
 
+    /// Where metrics are served, if anywhere.
+    pub fn http(&self) -> Option<SocketAddr> {
+        self.http.as_ref().map(HttpServer::address)
+    }
+
     /// The present state; `None` when the site has stopped.
     pub fn status(&self) -> Option<Status> {
-        match ask(&self.bus, Request::Status) {
-            Reply::Ok(document) => serde_json::from_value(document).ok(),
-            Reply::Error(_) => None,
-        }
+        status(&self.bus)
     }
 
     /// A switch that stops the site from another thread, such as one that waits for signals.
@@ -226,6 +235,17 @@ fn ask(bus: &Bus, request: Request) -> Reply {
     let (reply, answer) = sync_channel(1);
     bus.send(Command::Control(request, reply));
     answer.recv_timeout(PATIENCE).unwrap_or_else(|_| Reply::Error("the site does not answer".into()))
+}
+
+fn status(bus: &Bus) -> Option<Status> {
+    match ask(bus, Request::Status) {
+        Reply::Ok(document) => serde_json::from_value(document).ok(),
+        Reply::Error(_) => None,
+    }
+}
+
+fn serve_http(bind: SocketAddr, bus: Bus) -> Result<HttpServer, StartError> {
+    HttpServer::start(bind, move || status(&bus)).map_err(|error| StartError::Listen { address: bind, error })
 }
 
 fn serve_control(data: &std::path::Path, bus: Bus) -> io::Result<ControlSocket> {

@@ -3,8 +3,9 @@ use crate::driver::{Clients, Paths};
 use crate::identity::to_hex;
 use link::PeerKey;
 use mqtt::Now;
-use node::{Node, PeerStatus};
+use node::{Drop, Node, PeerStatus};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// What does not change while the site runs.
@@ -27,7 +28,7 @@ pub struct About {
 }
 
 /// The whole document.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Status {
     /// Program version.
     pub version: String,
@@ -52,7 +53,7 @@ pub struct Status {
 }
 
 /// The broker's part.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct BrokerStatus {
     /// Clients connected now.
     pub clients: u64,
@@ -62,8 +63,22 @@ pub struct BrokerStatus {
     pub subscriptions: u64,
     /// Retained messages.
     pub retained: u64,
+    /// Bytes of them.
+    pub retained_bytes: u64,
     /// Messages queued or in flight.
     pub queued: u64,
+    /// Bytes of those of them that are kept.
+    pub queued_bytes: u64,
+    /// Connections opened.
+    pub opened: u64,
+    /// Packets received.
+    pub packets_received: u64,
+    /// Packets sent.
+    pub packets_sent: u64,
+    /// Bytes received from clients.
+    pub bytes_received: u64,
+    /// Bytes sent to clients.
+    pub bytes_sent: u64,
     /// PUBLISH packets received.
     pub publishes_received: u64,
     /// PUBLISH packets sent.
@@ -72,12 +87,14 @@ pub struct BrokerStatus {
     pub refused: u64,
     /// Messages dropped, all reasons.
     pub dropped: u64,
+    /// Messages dropped, by the name of the reason.
+    pub dropped_by: BTreeMap<String, u64>,
     /// Connections turned away by a limit.
     pub turned_away: u64,
 }
 
 /// The mesh's part.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct MeshStatus {
     /// Fingerprint of the mesh.
     pub fingerprint: String,
@@ -159,11 +176,19 @@ impl Status {
                 sessions: stats.sessions,
                 subscriptions: stats.subscriptions,
                 retained: stats.retained,
+                retained_bytes: stats.retained_bytes,
                 queued: stats.queued,
+                queued_bytes: stats.queued_bytes,
+                opened: stats.opened,
+                packets_received: stats.packets_received,
+                packets_sent: stats.packets_sent,
+                bytes_received: stats.bytes_received,
+                bytes_sent: stats.bytes_sent,
                 publishes_received: stats.publishes_received,
                 publishes_sent: stats.publishes_sent,
                 refused: stats.refused,
-                dropped: stats.dropped.iter().sum(),
+                dropped: stats.dropped_in_all(),
+                dropped_by: Drop::ALL.iter().map(|drop| (drop.word().to_owned(), stats.dropped(*drop))).collect(),
                 turned_away: clients.refused.full + clients.refused.per_address,
             },
             mesh: about.mesh.clone().zip(paths).map(|(fingerprint, paths)| mesh_status(fingerprint, node, paths)),

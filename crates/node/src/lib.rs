@@ -15,7 +15,7 @@ mod peers;
 mod system;
 
 pub use broker::{AttachId, Config as BrokerConfig, ConnId, Event as BrokerEvent, Outgoing, Stats as BrokerStats};
-pub use broker::{Role, SessionStatus, SubscriptionStatus, WhenFull};
+pub use broker::{Drop, Role, SessionStatus, SubscriptionStatus, WhenFull};
 pub use door::{Change, Damaged, Event, Input, Output};
 pub use mesh::{
     Config as MeshConfig, Event as MeshEvent, Lane, Mesh, PeerStatus, Rights, SiteId, Stats as MeshStats, Window,

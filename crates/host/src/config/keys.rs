@@ -91,8 +91,7 @@ pub(super) const NOT_BUILT: &[NotBuilt] = &[
     later("", "console", "the console is not built yet"),
     later("", "device", "devices are not built yet"),
     later("", "pin", "devices are not built yet"),
-    later("", "http", "the web page and HTTP are not built yet"),
-    later("", "metrics", "metrics over HTTP are not built yet; use: midge status --json"),
+    later("", "metrics", "write [http] bind = \"127.0.0.1:9883\": metrics are at /metrics there"),
     later("", "ntp", "setting the time by NTP is not built yet"),
     later("", "mdns", "mDNS is not built yet"),
     later("listener", "tls", "TLS is not built yet; bind to loopback and let a TLS proxy stand before it"),
@@ -112,6 +111,12 @@ pub(super) const SECTIONS: &[Section] = &[
         keys: LISTENER,
     },
     Section { name: "mesh", is_list: false, doc: "The other sites and the ways to them.", keys: MESH },
+    Section {
+        name: "http",
+        is_list: false,
+        doc: "Figures for monitoring: `/metrics` (Prometheus), `/health` and `/ready`. Whoever reaches it may read them.",
+        keys: HTTP,
+    },
     Section { name: "limits", is_list: false, doc: "What anybody may use up at most.", keys: LIMITS_KEYS },
     Section { name: "log", is_list: false, doc: "What is told, and where.", keys: LOG },
 ];
@@ -297,6 +302,15 @@ const LIMITS_KEYS: &[Key] = &[Key {
         let words = [("refuse", QueueFull::Refuse), ("drop", QueueFull::Drop)];
         set(&mut draft.config.queue_full, choice(value, &words))
     },
+}];
+
+const HTTP: &[Key] = &[Key {
+    name: "bind",
+    takes: "`\"ADDRESS:PORT\"`",
+    default: "none: nothing is served",
+    example: "\"127.0.0.1:9883\"",
+    doc: "An IP address of this machine and a port.",
+    read: |draft, value| set(&mut draft.config.http, bind(value).map(Some)),
 }];
 
 const LOG: &[Key] = &[

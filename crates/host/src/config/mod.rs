@@ -40,6 +40,8 @@ pub struct Config {
     pub listeners: Vec<Listener>,
     /// The other sites.
     pub mesh: Mesh,
+    /// Where metrics and health are served over HTTP.
+    pub http: Option<SocketAddr>,
     /// What anybody may use up at most.
     pub limits: Limits,
     /// What happens to a message for a session whose queue is at its limit.
@@ -142,6 +144,7 @@ impl Default for Config {
             site: Site::default(),
             listeners: vec![Listener::on_loopback(MQTT_PORT)],
             mesh: Mesh::default(),
+            http: None,
             limits: Limits::default(),
             queue_full: QueueFull::default(),
             log: Log { level: Level::Info, to: LogTarget::Stderr },

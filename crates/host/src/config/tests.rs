@@ -255,7 +255,6 @@ fn what_is_not_built_is_refused_with_its_line() {
                 &["3:12: listener.protocol: … not built yet"],
             ),
             ("[rules]\nfile = \"x\"", &["1:2: rules: … scripts are not built yet"]),
-            ("[http]", &["1:2: http: … not built yet"]),
             ("[[bridge]]", &["1:3: bridge: … not built yet"]),
         ],
     );
