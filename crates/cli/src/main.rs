@@ -20,6 +20,7 @@ mod lists;
 mod peers;
 mod publish;
 mod run;
+mod script;
 mod signals;
 mod status;
 mod subscribe;
@@ -63,6 +64,8 @@ enum Verb {
     Retained(lists::RetainedArgs),
     /// Check a configuration file: every problem with its line and what to write instead.
     Check(check::Args),
+    /// Check, try out or convert a script of the rules.
+    Script(script::Args),
 }
 
 fn main() -> ExitCode {
@@ -86,6 +89,7 @@ fn main() -> ExitCode {
         Some(Verb::Client(args)) => lists::clients(&args),
         Some(Verb::Retained(args)) => lists::retained(&args),
         Some(Verb::Check(args)) => check::run(&args),
+        Some(Verb::Script(args)) => script::run(&args),
     };
     outcome.unwrap_or_else(Failure::report)
 }

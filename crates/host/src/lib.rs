@@ -22,5 +22,6 @@ pub mod store;
 
 pub use link::respond_binding;
 pub use mqtt;
+pub use node::rules;
 pub use rendezvous::Token;
 pub use site::{Setup, Site, StartError};

@@ -14,6 +14,7 @@ mod node;
 mod peers;
 mod system;
 
+pub use ::rules;
 pub use broker::{AttachId, Config as BrokerConfig, ConnId, Event as BrokerEvent, Outgoing, Stats as BrokerStats};
 pub use broker::{Drop, Role, SessionStatus, SubscriptionStatus, WhenFull};
 pub use door::{Change, Damaged, Event, Input, Output};
