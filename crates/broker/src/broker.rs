@@ -215,6 +215,11 @@ impl Broker {
         self.retained.iter()
     }
 
+    /// Retained messages whose topics begin with `prefix`, in the order of their topics.
+    pub fn retained_below(&self, prefix: &str) -> impl DoubleEndedIterator<Item = &Message> {
+        self.retained.below(prefix)
+    }
+
     /// All sessions.
     pub fn sessions(&self) -> impl Iterator<Item = SessionStatus<'_>> {
         self.listeners.iter().filter_map(|(_, listener)| {

@@ -1,5 +1,6 @@
 //! The last retained message of each topic, in the order of topics.
 use alloc::collections::BTreeSet;
+use alloc::string::String;
 use core::borrow::Borrow;
 use core::cmp::Ordering;
 use core::ops::Bound;
@@ -77,6 +78,13 @@ impl Retained {
         self.messages.iter().map(|found| &found.0)
     }
 
+    /// Those whose topics begin with `prefix`.
+    pub(crate) fn below(&self, prefix: &str) -> impl DoubleEndedIterator<Item = &Message> {
+        let end = following(prefix);
+        let end = end.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+        self.messages.range::<str, _>((Bound::Included(prefix), end)).map(|found| &found.0)
+    }
+
     /// The first message that `filter` matches after the topic `after`.
     pub(crate) fn next(&self, filter: Filter<'_>, after: Option<&str>, now: Wall) -> Option<&Message> {
         let pattern = filter.pattern();
@@ -95,5 +103,40 @@ impl Retained {
             .map(|found| &found.0)
             .take_while(|message| message.topic().as_str().starts_with(prefix))
             .find(|message| filter.matches(message.topic()) && !message.is_expired(now))
+    }
+}
+
+/// The first text in order that is behind all that begin with `prefix`; `None`: there is none.
+fn following(prefix: &str) -> Option<String> {
+    let mut end = String::from(prefix);
+    while let Some(last) = end.pop() {
+        if let Some(next) = (last..=char::MAX).nth(1) {
+            end.push(next);
+            return Some(end);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn below_a_prefix_is_all_that_begins_with_it() {
+        let mut retained = Retained::default();
+        for topic in ["a", "a/b", "a/\u{10ffff}", "a/\u{10ffff}x", "a0", "b", "\u{d7ff}", "\u{e000}"] {
+            let topic = Topic::parse(topic).expect("a topic");
+            retained.set(Message::new(topic, b"x", mqtt::MessageOptions::default()).expect("a message"));
+        }
+        let check = |prefix: &str, expected: &[&str]| {
+            let found: alloc::vec::Vec<_> = retained.below(prefix).map(|message| message.topic().as_str()).collect();
+            assert_eq!(found, expected, "{prefix:?}");
+        };
+        check("a/", &["a/b", "a/\u{10ffff}", "a/\u{10ffff}x"]);
+        check("a/\u{10ffff}", &["a/\u{10ffff}", "a/\u{10ffff}x"]);
+        check("\u{d7ff}", &["\u{d7ff}"]);
+        check("c", &[]);
+        assert_eq!(retained.below("").count(), 8);
     }
 }

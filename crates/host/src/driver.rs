@@ -337,6 +337,8 @@ impl Driver {
                     paths.reset(now, peer);
                 }
             }
+            // Nobody has started a script.
+            Output::Script(_) => {}
             Output::Event(event) => self.tell(now, &event),
         }
     }

@@ -278,6 +278,7 @@ impl Builder {
             membership,
             system_interval: self.config.site.sys_interval,
             version: format!("midge version {}", env!("CARGO_PKG_VERSION")),
+            script: node::script::Config::default(),
         };
         let mut node = Node::new(config, fresh_seed()?);
         let mut bad = 0_u64;

@@ -1,5 +1,5 @@
 //! What goes in and what comes out.
-use crate::{ConnId, Lane, SiteId};
+use crate::{ConnId, Lane, SiteId, script};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::fmt;
@@ -68,6 +68,13 @@ pub enum Input<'a> {
     },
     /// The site ends: clients are told and disconnected.
     Stop,
+    /// A message of the site itself, such as `$SYS/…`.
+    Announce {
+        /// What.
+        message: &'a Message,
+    },
+    /// Something for the rules.
+    Script(script::Input<'a>),
     /// The time of [`crate::Node::poll_timeout`] has come, or a round of the driver ends.
     Timeout,
 }
@@ -97,6 +104,9 @@ pub enum Output {
         /// With whom.
         peer: SiteId,
     },
+    /// What the rules want of the world. Never a word to the own broker, a flash variable or a fault: those have been
+    /// taken care of.
+    Script(rules::Output),
     /// For the log.
     Event(Event),
 }
@@ -108,6 +118,8 @@ pub enum Event {
     Broker(broker::Event),
     /// Of a peer.
     Mesh(mesh::Event),
+    /// Of the rules.
+    Script(script::Event),
     /// A link session was given up.
     Fault {
         /// With whom.
@@ -144,6 +156,8 @@ pub enum Damaged {
     Broker(broker::Damaged),
     /// One of the mesh's.
     Mesh(mesh::Damaged),
+    /// One of the rules'.
+    Script,
     /// Nobody's.
     Unknown,
 }
@@ -153,6 +167,7 @@ impl fmt::Display for Damaged {
         match self {
             Self::Broker(damaged) => damaged.fmt(f),
             Self::Mesh(damaged) => damaged.fmt(f),
+            Self::Script => f.write_str("a stored record of the rules is damaged or of another version"),
             Self::Unknown => f.write_str("a stored record has a key that nobody knows"),
         }
     }

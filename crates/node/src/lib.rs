@@ -1,4 +1,4 @@
-//! One site as one value: the broker for its clients, its part of the mesh, and what joins them.
+//! One site as one value: the broker for its clients, its part of the mesh, its rules, and what joins them.
 //!
 //! For: hosts and simulations, which own the world around it. Never: sockets, files, clocks, the kinds of links.
 //! Start reading at [`door`] (what is said to a node and what it answers), then [`Node::handle`]; a message's way
@@ -12,6 +12,7 @@ extern crate alloc;
 pub mod door;
 mod node;
 mod peers;
+pub mod script;
 mod system;
 
 pub use ::rules;

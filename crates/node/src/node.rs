@@ -1,5 +1,6 @@
 use crate::door::{Change, Damaged, Event, Input, Output};
 use crate::peers::Peers;
+use crate::script::{self, Said, Script};
 use crate::system::{Peer, System};
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
@@ -10,14 +11,17 @@ use core::time::Duration;
 use mesh::{Mesh, SiteId};
 use mqtt::packet::{RetainHandling, SubscribeOptions};
 use mqtt::{Instant, Message, MessageOptions, Now, QoS, Topic};
+use rules::PeerChange;
 
 /// First byte of the keys in the store: whose record it is.
 const BROKER_KEYS: u8 = b'b';
 const MESH_KEYS: u8 = b'm';
+const SCRIPT_KEYS: u8 = b's';
 
 /// The participant that stands for the embedding program.
 const APPLICATION: AttachId = AttachId(1);
-
+/// The rules, while a script runs.
+const RULES: AttachId = AttachId(2);
 /// The participant that says what is below `$SYS`.
 const SYSTEM: AttachId = AttachId(9);
 
@@ -32,6 +36,8 @@ pub struct Config {
     pub system_interval: Duration,
     /// What `$SYS/broker/version` says.
     pub version: String,
+    /// Limits and choices of the rules.
+    pub script: script::Config,
 }
 
 /// A site's place in a mesh.
@@ -45,10 +51,11 @@ pub struct Membership {
     pub config: mesh::Config,
 }
 
-/// One site: its broker and its part of the mesh.
+/// One site: its broker, its part of the mesh and its rules.
 pub struct Node {
     broker: Broker,
     mesh: Option<Mesh>,
+    script: Script,
     peers: Peers,
     system: System,
     outputs: VecDeque<Output>,
@@ -77,6 +84,7 @@ impl Node {
         Self {
             broker: Broker::new(config.broker, broker_seed),
             mesh: config.membership.map(|own| Mesh::new(own.config, own.site, &own.name, seed)),
+            script: Script::new(config.script),
             peers: Peers::new(),
             system: System::new(config.system_interval, &config.version),
             outputs: VecDeque::new(),
@@ -100,6 +108,7 @@ impl Node {
                 Some(mesh) => mesh.restore(key, value).map_err(Damaged::Mesh),
                 None => Ok(()),
             },
+            Some((&SCRIPT_KEYS, key)) => self.script.restore(key, value).then_some(()).ok_or(Damaged::Script),
             _ => Err(Damaged::Unknown),
         }
     }
@@ -128,6 +137,8 @@ impl Node {
             Input::Publish { message } => {
                 self.broker.handle(now, broker::Input::Publish { id: APPLICATION, message });
             }
+            Input::Announce { message } => self.broker.handle(now, broker::Input::Publish { id: SYSTEM, message }),
+            Input::Script(input) => self.script.handle(now, input, &self.broker),
             Input::LinkUp { peer, name } => self.tell_mesh(now, mesh::Input::LinkUp { peer, name }),
             Input::LinkDown { peer } => self.tell_mesh(now, mesh::Input::LinkDown { peer }),
             Input::Frame { peer, bytes } => self.tell_mesh(now, mesh::Input::Frame { peer, bytes }),
@@ -137,7 +148,10 @@ impl Node {
                     self.broker.handle(now, broker::Input::Detach { id });
                 }
             }
-            Input::Stop => self.broker.handle(now, broker::Input::Stop),
+            Input::Stop => {
+                self.script.handle(now, script::Input::Stop, &self.broker);
+                self.broker.handle(now, broker::Input::Stop);
+            }
             Input::Timeout => {
                 if self.broker.poll_timeout().is_some_and(|at| at <= now.instant) {
                     self.broker.handle(now, broker::Input::Timeout);
@@ -148,6 +162,7 @@ impl Node {
                 if self.system.poll_timeout().is_some_and(|at| at <= now.instant) {
                     self.tell_system(now);
                 }
+                self.script.go_on(now, &self.broker);
             }
         }
         self.carry(now);
@@ -161,7 +176,8 @@ impl Node {
     /// When [`Input::Timeout`] is due.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let mesh = self.mesh.as_ref().and_then(Mesh::poll_timeout);
-        self.broker.poll_timeout().into_iter().chain(mesh).chain(self.system.poll_timeout()).min()
+        let own = self.system.poll_timeout().into_iter().chain(self.script.poll_timeout());
+        self.broker.poll_timeout().into_iter().chain(mesh).chain(own).min()
     }
 
     /// Bytes for a connection. What depends on an uncommitted batch is not among those that are ready.
@@ -185,6 +201,8 @@ impl Node {
             let mesh = mesh.seal(batch).into_iter();
             changes.extend(mesh.map(|change| own(MESH_KEYS, &change.key, change.value)));
         }
+        let script = self.script.seal();
+        changes.extend(script.map(|change| own(SCRIPT_KEYS, &change.key, change.value)));
         self.carry(now);
         if !changes.is_empty() {
             self.handed = batch;
@@ -232,6 +250,11 @@ impl Node {
         }
     }
 
+    /// The rules, for `status` and the console.
+    pub fn script(&self) -> &Script {
+        &self.script
+    }
+
     fn tell_mesh(&mut self, now: Now, input: mesh::Input<'_>) {
         if let Some(mesh) = &mut self.mesh {
             mesh.handle(now, input);
@@ -247,6 +270,8 @@ impl Node {
                 self.hand_over(now);
             } else if let Some(output) = self.mesh.as_mut().and_then(Mesh::poll_output) {
                 self.mesh_said(now, output);
+            } else if let Some(said) = self.script.poll() {
+                self.script_said(now, said);
             } else {
                 return;
             }
@@ -263,6 +288,9 @@ impl Node {
                 // Nobody here knows passwords: listeners that would need them are refused by the configuration.
                 let verdict = broker::Verdict::NotAuthorized;
                 self.broker.handle(now, broker::Input::Verdict { conn: credentials.conn, verdict });
+            }
+            broker::Output::Deliver(delivery) if delivery.to == RULES => {
+                self.script.deliver(now, delivery, &self.broker);
             }
             broker::Output::Deliver(delivery) => self.gather(now, delivery),
             broker::Output::Interest { filter, wanted } => {
@@ -332,8 +360,46 @@ impl Node {
                 let event = Event::Refused { peer, name: self.name(peer), reason };
                 self.outputs.push_back(Output::Event(event));
             }
-            mesh::Output::Event(event) => self.outputs.push_back(Output::Event(Event::Mesh(event))),
+            mesh::Output::Event(event) => {
+                self.tell_rules_of_peer(now, &event);
+                self.outputs.push_back(Output::Event(Event::Mesh(event)));
+            }
         }
+    }
+
+    fn tell_rules_of_peer(&mut self, now: Now, event: &mesh::Event) {
+        match event {
+            mesh::Event::Joined { name, .. } => self.script.peer(now, name, PeerChange::Up, &self.broker),
+            mesh::Event::Left { peer, .. } => {
+                let name = self.name(*peer);
+                self.script.peer(now, &name, PeerChange::Down, &self.broker);
+            }
+            _ => {}
+        }
+    }
+
+    fn script_said(&mut self, now: Now, said: Said) {
+        let input = match said {
+            Said::Host(output) => return self.outputs.push_back(Output::Script(output)),
+            Said::Event(event) => return self.outputs.push_back(Output::Event(Event::Script(event))),
+            Said::Attach => broker::Input::Attach { id: RULES, role: Role::Rules, name: "rules" },
+            Said::Detach => broker::Input::Detach { id: RULES },
+            Said::Subscribe { ref filter, qos, retained } => {
+                let retain_handling = if retained { RetainHandling::Always } else { RetainHandling::Never };
+                let options = SubscribeOptions { qos, retain_handling, ..SubscribeOptions::default() };
+                broker::Input::Subscribe { id: RULES, filter: filter.borrow(), options }
+            }
+            Said::Unsubscribe { ref filter } => broker::Input::Unsubscribe { id: RULES, filter: filter.borrow() },
+            Said::Publish { topic, payload, qos, retain } => {
+                let options = MessageOptions { qos, retain, ..MessageOptions::default() };
+                // The engine's limit on texts is far below what a message can hold.
+                if let Ok(message) = Message::new(topic.borrow(), &payload, options) {
+                    self.broker.handle(now, broker::Input::Publish { id: RULES, message: &message });
+                }
+                return;
+            }
+        };
+        self.broker.handle(now, input);
     }
 
     fn answer(&mut self, now: Now, peer: SiteId, topic: Topic<'_>) {

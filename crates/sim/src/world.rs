@@ -249,6 +249,8 @@ impl World {
                     self.note(|| format!("site {index} begins its link to {} anew", index_of(peer)));
                     self.break_link(index, index_of(peer));
                 }
+                // Its sites have no scripts.
+                Output::Script(_) => {}
                 Output::Event(event) => self.note(|| format!("site {index}: {event:?}")),
             }
         }

@@ -1,5 +1,6 @@
 //! The node's events in the operator's words, and how important they are.
 use crate::config::Level;
+use node::script::Event as ScriptEvent;
 use node::{BrokerEvent, Event, MeshEvent, SiteId};
 
 /// Level and words of an event.
@@ -7,6 +8,7 @@ pub(super) fn of(event: &Event) -> (Level, String) {
     match event {
         Event::Broker(event) => (broker_level(event), event.to_string()),
         Event::Mesh(event) => mesh(event),
+        Event::Script(event) => (script_level(event), event.to_string()),
         Event::Fault { peer: _, name, fault } => {
             (Level::Warning, format!("Link session with {name} is given up and begun anew: {fault}."))
         }
@@ -22,6 +24,14 @@ fn broker_level(event: &BrokerEvent) -> Level {
         | BrokerEvent::Refused { .. }
         | BrokerEvent::Denied { .. }
         | BrokerEvent::Expired { .. } => Level::Info,
+    }
+}
+
+fn script_level(event: &ScriptEvent) -> Level {
+    match event {
+        ScriptEvent::Started { .. } | ScriptEvent::Stopped => Level::Notice,
+        ScriptEvent::Refused { .. } => Level::Error,
+        ScriptEvent::Fault(_) | ScriptEvent::Overrun | ScriptEvent::RetainedTooMany => Level::Warning,
     }
 }
 
