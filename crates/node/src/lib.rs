@@ -9,15 +9,18 @@
 #![no_std]
 extern crate alloc;
 
+pub mod console;
 pub mod door;
 mod node;
 mod peers;
 pub mod script;
+pub mod settings;
 mod system;
 
 pub use ::rules;
 pub use broker::{AttachId, Config as BrokerConfig, ConnId, Event as BrokerEvent, Outgoing, Stats as BrokerStats};
 pub use broker::{Drop, Role, SessionStatus, SubscriptionStatus, WhenFull};
+pub use console::Console;
 pub use door::{Change, Damaged, Event, Input, Output};
 pub use mesh::{
     Config as MeshConfig, Event as MeshEvent, Lane, Mesh, PeerStatus, Rights, SiteId, Stats as MeshStats, Window,
