@@ -63,6 +63,11 @@ impl Replica {
         }
     }
 
+    /// Whether only the version of this topic's value is known here.
+    pub(crate) fn is_hollow(&self, key: &Key) -> bool {
+        self.entries.get(key).is_some_and(|entry| entry.substance == Substance::Hollow)
+    }
+
     /// Whether one more topic fits; known ones always do.
     pub(crate) fn has_room(&self, key: &Key, topics_max: usize) -> bool {
         self.entries.len() < topics_max || self.entries.contains_key(key)
@@ -99,7 +104,7 @@ impl Replica {
 
     fn add_sum(&mut self, key: &Key, entry: &Entry, add: fn(u64, u64) -> u64) {
         let sum = &mut self.sums[usize::from(key[0])];
-        *sum = add(*sum, fingerprint(key, entry.version));
+        *sum = add(*sum, fingerprint(key, entry));
     }
 
     /// Forgets the deletions before `until`.
@@ -120,7 +125,7 @@ impl Replica {
         for (key, entry) in &self.entries {
             if entry.topic().is_some_and(shared) {
                 let sum = &mut sums[usize::from(key[0])];
-                *sum = sum.wrapping_add(fingerprint(key, entry.version));
+                *sum = sum.wrapping_add(fingerprint(key, entry));
             }
         }
         sums
@@ -186,12 +191,17 @@ pub(crate) fn content(qos: QoS, properties: &[u8], payload: &[u8]) -> u64 {
     first_u64(hash)
 }
 
-fn fingerprint(key: &Key, version: Version) -> u64 {
+/// A hollow version differs from the same one with its value: who has the value supplies it.
+fn fingerprint(key: &Key, entry: &Entry) -> u64 {
+    let version = entry.version;
     let mut hash = Sha256::new();
     hash.update(key);
     hash.update(version.stamp.0.to_be_bytes());
     hash.update(version.origin.0);
     hash.update(version.content.to_be_bytes());
+    if entry.substance == Substance::Hollow {
+        hash.update([1]);
+    }
     first_u64(hash)
 }
 

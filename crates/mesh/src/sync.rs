@@ -211,9 +211,14 @@ impl Peer {
             let first = from.take().unwrap_or_else(|| edge(bucket, 0));
             let last = edge(bucket, u8::MAX);
             let (list, rest) = self.list_of(home, first, last);
+            // Not listed, but said: who has the value of a hollow version supplies it as one that is missing here.
+            let within = self.shared_between(home, list.from, list.to);
+            let hollow = within.filter(|(_, entry)| entry.substance == Substance::Hollow).map(|(key, _)| *key);
+            let hollow: Vec<Key> = hollow.collect();
             let Presence::Up(session) = &mut self.presence else {
                 return;
             };
+            hollow.into_iter().for_each(|key| session.sync.owe(key));
             if let Round::Listing { buckets, from, .. } = &mut session.sync.round {
                 match rest {
                     Some(next) => *from = Some(next),
@@ -228,6 +233,7 @@ impl Peer {
     fn list_of(&self, home: &Home, first: Key, last: Key) -> (List, Option<Key>) {
         let mut entries: Vec<ListEntry> = self
             .shared_between(home, first, last)
+            .filter(|(_, entry)| entry.substance != Substance::Hollow)
             .map(|(key, entry)| entry.listed(*key))
             .take(LIST_ENTRIES + 1)
             .collect();
@@ -269,6 +275,7 @@ impl Peer {
                 Standing::Newer if known => want.outdated.push(*key),
                 Standing::Newer => want.lacking.push(*key),
                 Standing::Older => owed.push(*key),
+                Standing::Same if home.replica.is_hollow(key) => want.outdated.push(*key),
                 Standing::Same => {}
             }
         }
@@ -372,8 +379,14 @@ impl Peer {
         {
             // Another value than the version's: its own input is on the way, and the peer will get that.
             let is_it = message.is_none_or(|message| content_of(message) == entry.version.content);
-            let substance = if message.is_some() { entry.substance } else { Substance::Hollow };
-            let (topic, version, qos) = (topic.to_buf(), entry.version, entry.qos);
+            let mut entry = entry.clone();
+            if message.is_none() {
+                entry.substance = Substance::Hollow;
+                home.replica.put(key, entry.clone());
+                home.commits.touch();
+            }
+            let Entry { version, substance, qos, .. } = entry;
+            let topic = topic.to_buf();
             if is_it {
                 self.push_state(Box::new(StateCargo { topic, version, substance, qos, message: message.cloned() }));
             }
@@ -412,7 +425,12 @@ impl Peer {
     fn take_state(&mut self, home: &mut Home, now: Now, state: &StateRecord<'_>, message: Message) {
         let key = key_of(state.topic);
         let forgotten = state.substance == Substance::Tombstone && state.version.stamp < home.forgotten(now.wall);
-        if forgotten || home.replica.standing(&key, state.version) != Standing::Newer {
+        let is_news = match home.replica.standing(&key, state.version) {
+            Standing::Newer => true,
+            Standing::Same => state.substance == Substance::Value && home.replica.is_hollow(&key),
+            Standing::Older => false,
+        };
+        if forgotten || !is_news {
             return;
         }
         let StateRecord { version, substance, qos, .. } = *state;

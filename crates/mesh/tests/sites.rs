@@ -343,6 +343,31 @@ fn a_value_that_the_broker_no_longer_keeps_is_known_by_its_version() {
 }
 
 #[test]
+fn what_one_site_cannot_keep_the_others_get_from_each_other() {
+    for order in [[0, 1, 2], [2, 1, 0], [1, 0, 2]] {
+        let [keeper, poor, late] = order;
+        let mut world = World::new(3, 1, Config::default());
+        world.connect(keeper, poor);
+        world.settle();
+        world.publish(keeper, "a", RETAINED);
+        world.settle();
+        // Beyond a limit of its own, say.
+        world.sites[poor].broker.retained.clear();
+        world.cut(keeper, poor);
+        world.connect(poor, late);
+        world.settle();
+        assert!(values(&world, late).is_empty());
+        world.connect(keeper, late);
+        world.settle();
+        world.pass(Duration::from_secs(300));
+        assert_eq!(values(&world, late), ["a=1"], "{order:?}");
+        world.heal();
+        assert_eq!(values(&world, keeper), ["a=1"], "{order:?}");
+        assert!(world.mesh(late).peers().all(|peer| peer.retained_equal), "{order:?}");
+    }
+}
+
+#[test]
 fn who_was_away_too_long_adopts_what_was_deleted_meanwhile() {
     const DAY: Duration = Duration::from_secs(24 * 3600);
     let mut world = World::connected(3, Config::default());
