@@ -13,7 +13,8 @@ fuzz_target!(|data: &[u8]| {
     key[0] = b'h';
     let mut members = Members::default();
     assert_eq!(members.restore(&key, data), members.iter().count() == 1);
-    if let Some((peer, before)) = members.iter().next().map(|(peer, member)| (peer, member.clone())) {
+    let first = members.iter().next().map(|(peer, member)| (peer, member.clone()));
+    if let Some((peer, before)) = first {
         members.update(peer, |member| member.paused = !member.paused);
         let mut again = Members::default();
         for change in members.take_changes() {
