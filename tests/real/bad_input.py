@@ -475,8 +475,12 @@ UNTOLD = ["empty", "its log cut", "its log gone"]
 class Alone:
     """One site on a port of this machine, without a mesh."""
 
-    def __init__(self, workdir):
+    def __init__(self, workdir, config=None):
         self.data, self.log = workdir / "data", workdir / "site.log"
+        self.config = []
+        if config:
+            (workdir / "site.toml").write_text(config)
+            self.config = ["-c", str(workdir / "site.toml")]
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
@@ -484,9 +488,19 @@ class Alone:
 
     def start(self):
         with open(self.log, "wb") as out:
-            words = [MIDGE, "run", "-v", "-p", str(self.port), "--data", str(self.data)]
+            words = [MIDGE, "run", "-v", "-p", str(self.port), "--data", str(self.data), *self.config]
             self.process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
-        return until("the site listens", self._listens, 10)
+        until("the site listens", self._listens, 10)
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *_):
+        stop(self.process)
+
+    def status(self):
+        return json.loads(sh(MIDGE, "status", "--json", "--data", self.data).stdout)
 
     def _listens(self):
         assert self.process.poll() is None, f"ended with {self.process.returncode}: {self.log.read_text()}"
@@ -566,6 +580,93 @@ def a_damaged_store_starts_with_what_is_good(workdir):
         assert "Store:" not in site.log.read_text() and len(retained(site)) == len(got) + 1, name
         stop(site.process)
         show(f"{name}: {len(got)} of {len(kept)} retained values{', told' if told else ''}")
+
+
+# A site alone ------------------------------------------------------------------------------------------------------
+
+def mqtt_packet(kind, body):
+    length, n = b"", len(body)
+    while True:
+        n, low = n >> 7, n & 0x7F
+        length += bytes([low | (0x80 if n else 0)])
+        if not n:
+            return bytes([kind]) + length + body
+
+
+def text(words):
+    return struct.pack(">H", len(words)) + words
+
+
+def with_will(ident):
+    return mqtt_packet(0x10, text(b"MQTT") + b"\x04\x06\x00\x00" + text(ident) + text(b"will") + text(b"gone"))
+
+
+def who_vanishes_behind_its_last_message_is_noticed(workdir):
+    """The message and the end of the connection may come as one event."""
+    with Alone(workdir) as site:
+        vanish(site)
+
+
+def vanish(site):
+    ear = socket.create_connection(("127.0.0.1", site.port), timeout=10)
+    ear.sendall(connect(4, b"ear") + mqtt_packet(0x82, b"\x00\x01" + text(b"will") + b"\x00"))
+    publish = mqtt_packet(0x30, text(b"t") + b"x")
+    for n in range(300):
+        client = socket.create_connection(("127.0.0.1", site.port), timeout=10)
+        client.sendall(with_will(f"c{n}".encode()))
+        assert client.recv(4) == b"\x20\x02\x00\x00"
+        if n % 10 == 0:
+            os.kill(site.process.pid, signal.SIGSTOP)
+        client.sendall(publish)
+        client.close()
+        if n % 10 == 0:
+            os.kill(site.process.pid, signal.SIGCONT)
+    heard = b""
+    while heard.count(b"\x00\x04willgone") < 300:
+        heard += ear.recv(65536)
+    until("only the ear is left", lambda: site.status()["broker"]["clients"] == 1, 10)
+
+
+def memory_is_kept_within_bounds(workdir):
+    limits = ["retained_max = 1000", 'retained_bytes_max = "10 MiB"', "queue_messages_max = 5", 'queue_full = "drop"']
+    with Alone(workdir, "\n".join(["[limits]", *limits, ""])) as site:
+        stay_within_bounds(site)
+
+
+def stay_within_bounds(site):
+    before = site.rss_kb()
+    # CONNECT packets that claim 16 MiB and send as much as is taken.
+    halves = []
+    for _ in range(50):
+        conn = socket.create_connection(("127.0.0.1", site.port), timeout=2)
+        with contextlib.suppress(OSError):
+            conn.sendall(b"\x10\x80\x80\x80\x07" + b"\0" * 4_000_000)
+        halves.append(conn)
+    assert site.rss_kb() < before + 20_000, "first packets fill the memory"
+    # Retained messages faster than any disk.
+    conn = socket.create_connection(("127.0.0.1", site.port), timeout=60)
+    conn.sendall(connect(4, b"flood"))
+    conn.recv(4)
+    most, payload = 0, b"x" * 9000
+    burst = b"".join(mqtt_packet(0x31, text(b"t/%d" % n) + payload) for n in range(900))
+    for _ in range(60):
+        conn.sendall(burst)
+        most = max(most, site.rss_kb())
+    assert most < before + 150_000, f"what waits for the disk fills the memory: {most} kB"
+    show(f"50 claims in CONNECT and 480 MB of retained messages: RSS {before} kB before, {most} kB at most")
+    # A full queue of somebody absent drops, if it is configured so.
+    away = socket.create_connection(("127.0.0.1", site.port), timeout=10)
+    away.sendall(connect(4, b"away", clean=False) + mqtt_packet(0x82, b"\x00\x01" + text(b"q") + b"\x01"))
+    assert away.recv(4) and away.recv(5)
+    away.sendall(b"\xe0\x00")
+    away.close()
+    until("it is away", lambda: site.status()["broker"]["clients"] == 1, 10)
+    for n in range(1, 21):
+        conn.sendall(mqtt_packet(0x32, text(b"q") + struct.pack(">H", n) + b"m"))
+    acks = b""
+    while len(acks) < 80:
+        acks += conn.recv(4096)
+    assert site.status()["broker"]["dropped_by"]["queue full"] == 15, site.status()["broker"]
 
 
 # Words --------------------------------------------------------------------------------------------------------------
@@ -738,7 +839,8 @@ def garbage_on_the_control_socket_is_answered(workdir):
 TESTS = [bad_words_are_explained, a_bad_token_is_explained, a_bad_configuration_is_explained,
          garbage_on_the_control_socket_is_answered, a_damaged_store_starts_with_what_is_good,
          hostile_clients_harm_only_themselves, garbage_datagrams_disturb_nobody,
-         garbage_in_the_mailbox_keeps_nobody_apart]
+         garbage_in_the_mailbox_keeps_nobody_apart, who_vanishes_behind_its_last_message_is_noticed,
+         memory_is_kept_within_bounds]
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 use crate::clients::Clients;
 use crate::config::Config;
 use crate::connection::{Connections, Phase};
+use crate::crowd::Crowd;
 use crate::dice::Dice;
 use crate::door::{AttachId, Change, ConnId, Damaged, Delivery, Input, Output, Verdict};
 use crate::event::{Cause, Drop, Event, Stats};
@@ -47,7 +48,7 @@ pub struct Broker {
     /// A queue that was full is no longer.
     pub(crate) room: bool,
     /// Sessions whose queues are over their limit with what peers sent.
-    pub(crate) crowded: BTreeSet<ListenerId>,
+    pub(crate) crowd: Crowd,
     pub(crate) staged: Option<Box<Staged>>,
 }
 
@@ -97,7 +98,7 @@ impl Broker {
             next_session: 1,
             waiting: BTreeSet::new(),
             room: false,
-            crowded: BTreeSet::new(),
+            crowd: Crowd::default(),
             staged: None,
         }
     }
@@ -164,11 +165,10 @@ impl Broker {
         self.connections.release(batch, |closable| outputs.push_back(Output::Close(closable)));
     }
 
-    /// Whether peers should wait: a session's queue is over its limit with what they sent. Ask once a batch.
-    pub fn is_crowded(&mut self) -> bool {
-        let (listeners, config) = (&self.listeners, &self.config);
-        self.crowded.retain(|id| listeners.session(*id).is_some_and(|session| !session.queue.has_eased(config)));
-        !self.crowded.is_empty()
+    /// Whether peers should wait: the queue of a session that is there is over its limit with what they sent. Ask once
+    /// a batch.
+    pub fn is_crowded(&mut self, now: Now) -> bool {
+        self.crowd.is_waited_for(now.instant, &self.listeners, &self.config)
     }
 
     /// A record from the store, in any order, before [`Broker::restored`].

@@ -31,6 +31,8 @@ pub struct Config {
     pub packet_max: u32,
     /// Time for CONNECT to arrive.
     pub connect_timeout: Duration,
+    /// Largest first packet: who is not let in yet may not fill the memory.
+    pub connect_bytes_max: u32,
     /// Longest keep-alive; announced to version 5 if a client asks for more or for none.
     pub keep_alive_max: Option<NonZeroU16>,
     /// Longest session expiry; `None` is for ever.
@@ -79,6 +81,7 @@ impl Default for Config {
             admission: Admission::All,
             packet_max: PACKET_MAX,
             connect_timeout: Duration::from_secs(30),
+            connect_bytes_max: 100_000,
             keep_alive_max: None,
             session_expiry_max: None,
             v3_session_expiry: None,

@@ -3,13 +3,13 @@ use crate::broker::Broker;
 use crate::config::Admission;
 use crate::connection::{Phase, Reading};
 use crate::door::{Credentials, Output};
-use crate::event::{Cause, Event};
+use crate::event::{Cause, Drop, Event};
 use crate::index::{ListenerId, is_system};
 use crate::listener::Expiry;
 use crate::timer::Alarm;
 use alloc::boxed::Box;
 use core::num::NonZeroU16;
-use mqtt::codec;
+use mqtt::codec::{self, Cut};
 use mqtt::packet::{ConnAck, Connect, Disconnect, Packet};
 use mqtt::property::{ConnAckProperties, DisconnectProperties};
 use mqtt::{Inbox, Now, ReasonCode, Version};
@@ -216,6 +216,8 @@ impl Broker {
         self.waiting.remove(&slot);
         let Some(connection) = self.connections.get_mut(slot) else { return };
         let phase = core::mem::replace(&mut connection.phase, Phase::Closing);
+        let unprocessed = connection.cold.rare.take().map_or(0, |rare| fleeting(&rare.deferred));
+        self.stats.dropped[Drop::SessionEnded as usize] += unprocessed;
         if let Phase::Serving(listener) = phase {
             self.stats.connected -= 1;
             self.leave(now, listener, cause);
@@ -239,6 +241,16 @@ impl Broker {
     pub(crate) fn receive_max(&self, version: Version) -> NonZeroU16 {
         if version == Version::V5 { self.config.receive_max } else { NonZeroU16::MAX }
     }
+}
+
+/// PUBLISH packets of QoS 0 among whole packets: nobody else will hear of those.
+fn fleeting(mut packets: &[u8]) -> u64 {
+    let mut count = 0;
+    while let Ok(Cut::Frame { len, .. }) = codec::cut(packets, Version::V5, u32::MAX) {
+        count += u64::from(packets[0] & 0b1111_0110 == 0x30);
+        packets = &packets[len..];
+    }
+    count
 }
 
 /// What CONNACK says.

@@ -1,7 +1,7 @@
 //! What the log and the counters say, in mosquitto's words where it has them.
 use alloc::boxed::Box;
 use core::fmt;
-use mqtt::{ReasonCode, Version};
+use mqtt::{QoS, ReasonCode, Version};
 
 /// Something worth a line in the log.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -45,6 +45,21 @@ pub enum Event {
         topic: Box<str>,
         /// Why.
         reason: ReasonCode,
+    },
+    /// A client wants messages, or no more (`qos` is `None`).
+    Subscribed {
+        /// Who.
+        client_id: Box<str>,
+        /// What.
+        filter: Box<str>,
+        /// Highest QoS.
+        qos: Option<QoS>,
+    },
+    /// The queue of a client is full with what other sites have acknowledged: their messages to this site wait until it
+    /// has taken some.
+    Crowded {
+        /// Whose.
+        client_id: Box<str>,
     },
     /// The first message that this client misses since it was last all right.
     Dropping {
@@ -128,6 +143,10 @@ impl fmt::Display for Event {
             Self::Denied { client_id, topic, reason } => {
                 write!(f, "Denied PUBLISH from {client_id} ('{topic}'): {}.", reason.text())
             }
+            // As mosquitto words it.
+            Self::Subscribed { client_id, filter, qos: Some(qos) } => write!(f, "{client_id} {} {filter}", *qos as u8),
+            Self::Subscribed { client_id, filter, qos: None } => write!(f, "{client_id} {filter}"),
+            Self::Crowded { client_id } => write!(f, "Other sites wait: the queue of client {client_id} is full."),
             Self::Dropping { client_id, drop } => {
                 write!(f, "Outgoing messages are being dropped for client {client_id}: {}.", drop.text())
             }

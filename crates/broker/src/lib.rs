@@ -17,6 +17,7 @@ mod clients;
 pub mod config;
 mod connect;
 mod connection;
+mod crowd;
 mod dice;
 pub mod door;
 pub mod event;

@@ -1,7 +1,9 @@
 //! The road of one message: [`Broker::publish_from`] a client or [`Broker::accept`] from anybody, a route from the
 //! index, then one copy for each receiver.
 use crate::broker::Broker;
+use crate::config::WhenFull;
 use crate::connection::Reading;
+use crate::crowd::Excess;
 use crate::door::{Delivery, Output};
 use crate::event::{Drop, Event};
 use crate::index::{ListenerId, Member, is_system, stays_here};
@@ -266,7 +268,7 @@ impl Broker {
     /// Looks at all receivers of a QoS 1 or 2 message before anything is done: false if one of them has no room. If one
     /// of them is owed it across restarts, the operation waits for its batch.
     fn weigh(&mut self, route: &Route, speaker: Speaker, insist: Insist) -> bool {
-        let may_refuse = insist == Insist::No && self.config.when_full == crate::config::WhenFull::Refuse;
+        let may_refuse = insist == Insist::No && self.config.when_full == WhenFull::Refuse;
         let audience = Audience::of(speaker.role, route.stays_here);
         let mut holds = false;
         for target in &route.targets {
@@ -376,6 +378,10 @@ impl Broker {
         match (&listener.kind, qos) {
             (Kind::Participant(participant), _) => {
                 let to = participant.id;
+                if listener.full && qos > QoS::AtMostOnce && self.config.when_full == WhenFull::Drop {
+                    self.drop_for(wish.listener, Drop::QueueFull);
+                    return true;
+                }
                 let message = letter.message().clone();
                 self.hand_over(Delivery { to, message, qos, retain });
             }
@@ -437,11 +443,16 @@ impl Broker {
             }
             frame = Some(made);
         } else if session.queue.is_over(config) {
-            // Another site has acknowledged it: it is taken, and the sites are asked to wait.
-            if owed.by != Role::Peer || config.when_full == crate::config::WhenFull::Drop {
-                return self.drop_for(id, Drop::QueueFull);
+            // Another site has acknowledged it: it is taken if there is hope, and the sites are asked to wait.
+            let may_wait = owed.by == Role::Peer && config.when_full == WhenFull::Refuse;
+            match if may_wait { self.crowd.exceed(id, slot.is_some()) } else { Excess::Drop } {
+                Excess::Drop => return self.drop_for(id, Drop::QueueFull),
+                Excess::TakeFirst => {
+                    let client_id = session.client_id.clone();
+                    self.outputs.push_back(Output::Event(Event::Crowded { client_id }));
+                }
+                Excess::Take => {}
             }
-            self.crowded.insert(id);
         }
         let sequence = session.queue.next_sequence();
         let mut entry = Entry {

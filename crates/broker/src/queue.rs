@@ -83,6 +83,11 @@ impl Queue {
         Self { entries: VecDeque::new(), first: 0, cursor: 0, in_flight: 0, window, bytes: 0 }
     }
 
+    /// Sequence number of the first message that is not done with.
+    pub(crate) fn first(&self) -> u64 {
+        self.first
+    }
+
     /// Messages owed.
     pub(crate) fn len(&self) -> usize {
         self.entries.len()

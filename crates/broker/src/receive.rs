@@ -78,7 +78,13 @@ impl Broker {
             return false;
         }
         let source = Source { slot, phase, version, reading };
-        let result = match cut(inbox, data, version, self.config.packet_max) {
+        let packet_max = match phase {
+            Phase::Serving(_) | Phase::Verifying => self.config.packet_max,
+            Phase::Greeting | Phase::Welcome | Phase::Closing => {
+                self.config.packet_max.min(self.config.connect_bytes_max)
+            }
+        };
+        let result = match cut(inbox, data, version, packet_max) {
             Ok(Some((frame, raw))) => self.frame(now, source, raw, frame),
             Ok(None) => return false,
             Err(error) => Err(error),
@@ -149,6 +155,8 @@ impl Broker {
                 self.fault(now, slot, ReasonCode::ProtocolError);
             }
             Packet::Auth(_) => self.fault(now, slot, ReasonCode::BadAuthenticationMethod),
+            // Who says goodbye is not kept waiting: its will goes with it.
+            Packet::Disconnect(disconnect) => self.goodbye(now, slot, listener, disconnect),
             other if reading != Reading::Freely => self.defer(slot, other),
             Packet::Publish(publish) => {
                 self.publish_from(now, (slot, listener), publish, Raw { bytes: &[], version });
@@ -156,7 +164,6 @@ impl Broker {
             Packet::PubRel(ack) => acknowledged(AckKind::PubRel, ack),
             Packet::Subscribe(subscribe) => self.subscribe(now, slot, listener, subscribe),
             Packet::Unsubscribe(unsubscribe) => self.unsubscribe(slot, listener, unsubscribe),
-            Packet::Disconnect(disconnect) => self.goodbye(now, slot, listener, disconnect),
         }
     }
 

@@ -1,6 +1,7 @@
 //! SUBSCRIBE and UNSUBSCRIBE, and the same for participants.
 use crate::broker::Broker;
 use crate::door::{AttachId, Delivery, Output};
+use crate::event::Event;
 use crate::index::{ListenerId, Member, SubscriptionKey};
 use crate::listener::OwedRetained;
 use crate::record::{self, SubscriptionRecord};
@@ -9,7 +10,7 @@ use alloc::vec::Vec;
 use core::num::NonZeroU32;
 use mqtt::packet::{Packet, Requested, RetainHandling, SubAck, Subscribe, SubscribeOptions, UnsubAck, Unsubscribe};
 use mqtt::property::AckProperties;
-use mqtt::{Filter, Now, ReasonCode, TopicBuf, Version};
+use mqtt::{Filter, Now, QoS, ReasonCode, TopicBuf, Version};
 
 impl Broker {
     /// SUBSCRIBE: all of it is stored, then acknowledged, then retained messages follow.
@@ -33,6 +34,7 @@ impl Broker {
                             after: None,
                         });
                     }
+                    self.tell_subscribed(listener, filter, Some(requested.options.qos));
                     requested.options.qos as u8
                 }
                 Err(reason) => self.refusal_code(slot, reason),
@@ -50,6 +52,14 @@ impl Broker {
             before.extend(owed);
             self.feed(now, listener);
         }
+    }
+
+    /// For the log: somebody wants `filter` with this QoS, or no more.
+    fn tell_subscribed(&mut self, listener: ListenerId, filter: Filter<'_>, qos: Option<QoS>) {
+        let Some(session) = self.listeners.session(listener) else { return };
+        let client_id = session.client_id.clone();
+        let event = Event::Subscribed { client_id, filter: filter.as_str().into(), qos };
+        self.outputs.push_back(Output::Event(event));
     }
 
     /// One filter of a SUBSCRIBE. Says whether the subscription is a new one.
@@ -92,7 +102,10 @@ impl Broker {
     pub(crate) fn unsubscribe(&mut self, slot: u32, listener: ListenerId, unsubscribe: &Unsubscribe<'_>) {
         let mut codes = Vec::new();
         for filter in unsubscribe.filters {
-            let existed = filter.is_ok_and(|filter| self.take_subscription(listener, filter));
+            let existed = filter.is_ok_and(|filter| {
+                self.tell_subscribed(listener, filter, None);
+                self.take_subscription(listener, filter)
+            });
             let reason = if existed { ReasonCode::Success } else { ReasonCode::NoSubscriptionExisted };
             codes.push(reason as u8);
         }

@@ -68,6 +68,8 @@ pub enum Reply {
 
 /// File name of the socket below the data directory.
 pub const SOCKET_NAME: &str = "midge.sock";
+/// Of the system's address of a Unix socket, without its closing NUL.
+const SOCKET_PATH_MAX: usize = 107;
 const REQUEST_BYTES_MAX: u64 = 64 * 1024;
 const CALLERS_MAX: usize = 16;
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -94,6 +96,14 @@ pub fn ask(data_dir: &Path, request: &Request) -> io::Result<Reply> {
 /// When the socket can't be made.
 pub fn serve(data_dir: &Path, answer: impl Fn(Request) -> Reply + Send + Sync + 'static) -> io::Result<ControlSocket> {
     let path = data_dir.join(SOCKET_NAME);
+    if path.as_os_str().len() > SOCKET_PATH_MAX {
+        let words = format!(
+            "{} is longer than the {SOCKET_PATH_MAX} bytes that the path of a Unix socket may have; choose a shorter \
+             directory with --data",
+            path.display()
+        );
+        return Err(io::Error::new(io::ErrorKind::InvalidFilename, words));
+    }
     // The lock on the store says that no other site runs here: what is left of a socket is dead.
     match std::fs::remove_file(&path) {
         Ok(()) => {}

@@ -10,7 +10,7 @@ mod words;
 pub use clients::{Admission, Clients, Refused};
 pub use members::{Member, Members};
 pub use paths::{MailboxState, Paths, Servers};
-pub use storage::Storage;
+pub use storage::{Behind, Storage};
 
 use crate::clock::Clock;
 use crate::control::{Reply, Request};
@@ -25,6 +25,7 @@ use node::{Input, Node, Output};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel};
 use std::time::Duration;
 
@@ -55,12 +56,42 @@ pub enum Command {
 pub struct Bus {
     commands: Sender<Command>,
     waker: Arc<Waker>,
+    mail: Arc<Mail>,
 }
+
+/// Letters from mailboxes: anybody may leave some, so that few may wait.
+#[derive(Debug, Default)]
+struct Mail {
+    waiting: AtomicUsize,
+    dropped: AtomicU64,
+}
+
+/// Letters that may wait for the driver; a search that loses one posts again.
+const MAIL_MAX: usize = 256;
+/// Commands of one round.
+const COMMANDS_PER_ROUND: usize = 1_024;
 
 impl Bus {
     /// Whether the driver has ended.
     pub fn is_closed(&self) -> bool {
         self.commands.send(Command::Nothing).is_err()
+    }
+
+    /// Leaves news of a mailbox; letters beyond what may wait are dropped and counted.
+    pub fn send_news(&self, news: mailbox::News) {
+        if matches!(news, mailbox::News::Arrived { .. }) {
+            if self.mail.waiting.load(Ordering::Relaxed) >= MAIL_MAX {
+                self.mail.dropped.fetch_add(1, Ordering::Relaxed);
+                return;
+            }
+            self.mail.waiting.fetch_add(1, Ordering::Relaxed);
+        }
+        self.send(Command::Mailbox(news));
+    }
+
+    /// Letters dropped so far.
+    pub fn mail_dropped(&self) -> u64 {
+        self.mail.dropped.load(Ordering::Relaxed)
     }
 
     /// Leaves a command and wakes the driver.
@@ -95,7 +126,7 @@ impl Loop {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
         let (commands, received) = channel();
-        Ok(Self { poll, received, bus: Bus { commands, waker } })
+        Ok(Self { poll, received, bus: Bus { commands, waker, mail: Arc::default() } })
     }
 
     /// How other threads reach the driver.
@@ -168,7 +199,11 @@ impl Driver {
             }
             let now = self.clock.now();
             self.note_ready(&events);
-            commands.extend(self.event_loop.received.try_iter());
+            commands.extend(self.event_loop.received.try_iter().take(COMMANDS_PER_ROUND));
+            if commands.len() == COMMANDS_PER_ROUND {
+                // There may be more: the next round begins at once.
+                let _ = self.event_loop.bus.waker.wake();
+            }
             for command in commands.drain(..) {
                 if let Some(ending) = self.obey(now, command) {
                     return self.end(now, ending);
@@ -180,12 +215,15 @@ impl Driver {
 
     /// How long nothing needs to be done.
     fn patience(&mut self) -> Option<Duration> {
-        if self.clients.has_work() || self.paths.as_ref().is_some_and(Paths::has_work) {
+        let behind = self.storage.behind();
+        let clients_wait = behind > Behind::Not || !self.clients.has_work();
+        let peers_wait = behind > Behind::Much || !self.paths.as_ref().is_some_and(Paths::has_work);
+        if !clients_wait || !peers_wait {
             return Some(Duration::ZERO);
         }
-        let deadline =
-            self.node.poll_timeout().into_iter().chain(self.paths.as_ref().map(Paths::poll_timeout)).min()?;
-        Some(deadline.since(self.clock.now().instant))
+        let deadline = self.node.poll_timeout().into_iter().chain(self.paths.as_ref().map(Paths::poll_timeout)).min();
+        let due = deadline.map(|deadline| deadline.since(self.clock.now().instant));
+        due.into_iter().chain(self.clients.patience()).min()
     }
 
     fn note_ready(&mut self, events: &Events) {
@@ -205,9 +243,15 @@ impl Driver {
 
     fn obey(&mut self, now: Now, command: Command) -> Option<Ending> {
         match command {
-            Command::Stored(Ok(batch)) => self.node.committed(now, batch),
+            Command::Stored(Ok(batch)) => {
+                self.storage.committed(batch);
+                self.node.committed(now, batch);
+            }
             Command::Stored(Err(error)) => return Some(Ending::Store(error)),
             Command::Mailbox(news) => {
+                if matches!(news, mailbox::News::Arrived { .. }) {
+                    self.event_loop.bus.mail.waiting.fetch_sub(1, Ordering::Relaxed);
+                }
                 if let Some(paths) = &mut self.paths {
                     paths.mailbox_news(now, news, &mut self.log);
                 }
@@ -235,7 +279,9 @@ impl Driver {
     fn answer(&mut self, now: Now, request: &Request) -> Reply {
         match request {
             Request::Status => {
-                let status = status::Status::of(&self.about, now, &self.node, &self.clients, self.paths.as_ref());
+                let dropped = self.event_loop.bus.mail_dropped();
+                let paths = self.paths.as_ref().map(|paths| (paths, dropped));
+                let status = status::Status::of(&self.about, now, &self.node, &self.clients, paths);
                 document(&status)
             }
             Request::Clients { after } => document(&listing::clients(&self.node, after.as_deref())),
@@ -291,8 +337,13 @@ impl Driver {
 
     /// One batch: everything that has come in becomes one commit and one write per connection.
     fn round(&mut self, now: Now) {
-        self.clients.pump(self.event_loop.poll.registry(), &mut self.node, now);
-        if let Some(paths) = &mut self.paths {
+        let behind = self.storage.behind();
+        if behind == Behind::Not {
+            self.clients.pump(self.event_loop.poll.registry(), &mut self.node, now);
+        }
+        if let Some(paths) = &mut self.paths
+            && behind <= Behind::Much
+        {
             paths.pump(now);
         }
         self.node.handle(now, Input::Timeout);
@@ -307,6 +358,7 @@ impl Driver {
         // A write that emptied a buffer may have let the node go on with what was waiting.
         self.drain(now);
         self.clients.flush(&mut self.node, now);
+        self.log.flush();
     }
 
     fn drain(&mut self, now: Now) {

@@ -1,5 +1,6 @@
 //! From the operator's words to what each core wants to be told.
-use crate::config::Config;
+use crate::config::{Config, QueueFull};
+use mqtt::FilterBuf;
 use std::num::NonZeroU16;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ pub(crate) fn broker(config: &Config) -> node::BrokerConfig {
     let limits = &config.limits;
     node::BrokerConfig {
         packet_max: limits.packet_max,
+        connect_bytes_max: limits.connect_packet_max,
         keep_alive_max: u16::try_from(limits.keep_alive_max.as_secs())
             .ok()
             .and_then(NonZeroU16::new)
@@ -20,6 +22,10 @@ pub(crate) fn broker(config: &Config) -> node::BrokerConfig {
         queue_messages_max: limits.queue_messages_max,
         queue_bytes_max: Some(limits.queue_bytes_max),
         outgoing_bytes_max: limits.outgoing_bytes_max,
+        when_full: match config.queue_full {
+            QueueFull::Refuse => node::WhenFull::Refuse,
+            QueueFull::Drop => node::WhenFull::Drop,
+        },
         sessions_max: limits.sessions_max,
         retained_count_max: limits.retained_max,
         retained_bytes_max: limits.retained_bytes_max,
@@ -39,9 +45,14 @@ pub(crate) fn mesh(config: &Config) -> node::MeshConfig {
         retained_topics_max: limits.retained_max,
         tombstone_life: limits.tombstone_life,
         clock_skew_max: limits.clock_skew_max,
-        rights: node::Rights { export: Some(config.mesh.export.clone()), import: Some(config.mesh.import.clone()) },
+        rights: node::Rights { export: narrowed(&config.mesh.export), import: narrowed(&config.mesh.import) },
         ..node::MeshConfig::default()
     }
+}
+
+/// `#` is no restriction, and costs nothing if it is none.
+fn narrowed(filters: &[FilterBuf]) -> Option<Vec<FilterBuf>> {
+    (!filters.iter().any(|filter| filter.as_str() == "#")).then(|| filters.to_vec())
 }
 
 /// The link layer's limits.

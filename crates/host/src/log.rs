@@ -2,7 +2,7 @@
 //! says.
 use crate::config::{self, Level, LogTarget};
 use mqtt::Wall;
-use std::fmt::Display;
+use std::fmt::{self, Display, Write as _};
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
@@ -44,11 +44,13 @@ impl Log {
         level <= self.level && !matches!(self.sink, Sink::Nowhere)
     }
 
-    /// Writes a line, if its level is wanted.
+    /// Writes a line, if its level is wanted. What would begin another line or move a terminal's cursor is escaped: names
+    /// and topics are other people's words.
     pub fn line(&mut self, now: Wall, level: Level, words: impl Display) {
         if !self.wants(level) {
             return;
         }
+        let words = Tame(words);
         let seconds = now.0 / 1000;
         let written = match &mut self.sink {
             Sink::Stderr => writeln!(io::stderr().lock(), "{seconds}: {words}"),
@@ -67,6 +69,57 @@ impl Log {
     }
 }
 
+/// Words without control characters and without those that turn the direction of text.
+pub(crate) struct Tame<T>(pub(crate) T);
+
+impl<T: Display> Display for Tame<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(Taming(f), "{}", self.0)
+    }
+}
+
+struct Taming<'a, 'b>(&'a mut fmt::Formatter<'b>);
+
+impl fmt::Write for Taming<'_, '_> {
+    fn write_str(&mut self, words: &str) -> fmt::Result {
+        let mut rest = words;
+        while let Some((at, wild)) = rest.char_indices().find(|(_, c)| is_wild(*c)) {
+            self.0.write_str(&rest[..at])?;
+            write!(self.0, "{}", wild.escape_unicode())?;
+            rest = &rest[at + wild.len_utf8()..];
+        }
+        self.0.write_str(rest)
+    }
+}
+
+fn is_wild(c: char) -> bool {
+    let turns = matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    c.is_control() || turns
+}
+
 fn append(path: &Path) -> io::Result<File> {
     OpenOptions::new().create(true).append(true).open(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_can_write_a_line_of_his_own() {
+        let shown = Tame(format_args!("client {} came", "a\n1: forged \u{1b}[31m\u{202e}ü")).to_string();
+        assert_eq!(shown, "client a\\u{a}1: forged \\u{1b}[31m\\u{202e}ü came");
+    }
+
+    #[test]
+    fn a_file_has_the_lines_that_were_flushed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("midge.log");
+        let to = LogTarget::File(path.clone());
+        let mut log = Log::open(&config::Log { level: Level::Info, to }).unwrap();
+        log.line(Wall(7_000), Level::Notice, "begun");
+        log.line(Wall(7_000), Level::Debug, "not wanted");
+        log.flush();
+        assert_eq!(std::fs::read_to_string(path).unwrap(), "7: begun\n");
+    }
 }

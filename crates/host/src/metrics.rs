@@ -77,6 +77,11 @@ fn peers(registry: &mut Registry, mesh: &MeshStatus) {
     registry.register("peer_messages_accepted", "Messages accepted from a site", accepted);
     registry.register("peer_link_sent_bytes", "Datagram bytes sent to a site", sent);
     registry.register("peer_link_received_bytes", "Datagram bytes received from a site", received);
+    let counted = Family::<Labels, Counter>::default();
+    for (name, count) in &mesh.counters {
+        counted.get_or_create(&vec![("what", name.clone())]).inc_by(*count);
+    }
+    registry.register("mesh_counted", "What mesh, search and links have counted", counted);
     let reachable = Family::<Labels, Gauge>::default();
     for mailbox in &mesh.mailboxes {
         reachable.get_or_create(&vec![("mailbox", mailbox.url.clone())]).set(i64::from(mailbox.reachable));

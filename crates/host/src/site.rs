@@ -140,7 +140,8 @@ impl Site {
         builder.log.line(builder.now.wall, crate::config::Level::Notice, starting());
         let mut damaged: Vec<String> =
             opened.damaged.iter().map(|aside| format!("{}: {}", aside.path.display(), aside.what)).collect();
-        let node = builder.restore(&mut store, token.is_some(), &mut damaged)?;
+        let in_doubt: Vec<_> = opened.damaged.iter().flat_map(|aside| &aside.in_doubt).collect();
+        let node = builder.restore(&mut store, token.is_some(), &in_doubt, &mut damaged)?;
         let paths = match &token {
             Some(token) => Some(builder.paths(token, datagrams, &event_loop)?),
             None => None,
@@ -269,7 +270,13 @@ impl Builder {
     }
 
     /// The node with its memory, and the members met before.
-    fn restore(&mut self, store: &mut Store, in_mesh: bool, damaged: &mut Vec<String>) -> Result<Node, StartError> {
+    fn restore(
+        &mut self,
+        store: &mut Store,
+        in_mesh: bool,
+        in_doubt: &[&Vec<u8>],
+        damaged: &mut Vec<String>,
+    ) -> Result<Node, StartError> {
         let site = SiteId(rendezvous::PeerKey::from_seed(&self.key).0);
         let membership =
             in_mesh.then(|| Membership { site, name: self.name(), config: crate::limits::mesh(&self.config) });
@@ -290,6 +297,10 @@ impl Builder {
         })?;
         if bad > 0 {
             damaged.push(format!("{bad} records could not be understood and are left alone"));
+        }
+        for key in in_doubt {
+            // Without a value it is damaged to whoever owns it, and that is what it is to be told.
+            let _ = node.restore(key, &[]);
         }
         node.restored(self.now);
         Ok(node)
@@ -323,7 +334,7 @@ impl Builder {
         for (number, configured) in self.config.mesh.mailbox.iter().enumerate() {
             let bus = event_loop.bus();
             let mailbox = Mailbox::start(configured, PlaceId(number as u32), fresh_seed()?, self.clock, move |news| {
-                bus.send(Command::Mailbox(news));
+                bus.send_news(news);
             })
             .map_err(system("can't start a mailbox's thread"))?;
             paths.add_mailbox(mailbox);

@@ -106,6 +106,8 @@ pub struct MeshStatus {
     pub mailboxes: Vec<MailboxStatus>,
     /// Doors behind which another mesh answers: address and its fingerprint.
     pub strangers: Vec<(String, String)>,
+    /// What the mesh, the search and the links have counted, what they ignored or dropped included.
+    pub counters: BTreeMap<String, u64>,
     /// The other sites.
     pub peers: Vec<PeerLine>,
 }
@@ -148,6 +150,8 @@ pub struct PeerLine {
     pub outbox_messages: usize,
     /// Their bytes.
     pub outbox_bytes: usize,
+    /// The outbox is full: publishers of what this site wants are refused meanwhile.
+    pub obstructed: bool,
     /// Messages that it has acknowledged since the start.
     pub acknowledged: u64,
     /// Messages accepted from it since the start.
@@ -159,8 +163,8 @@ pub struct PeerLine {
 }
 
 impl Status {
-    /// The state of a running site.
-    pub fn of(about: &About, now: Now, node: &Node, clients: &Clients, paths: Option<&Paths>) -> Self {
+    /// The state of a running site; beside its paths the number of letters that it had no time for.
+    pub fn of(about: &About, now: Now, node: &Node, clients: &Clients, paths: Option<(&Paths, u64)>) -> Self {
         let stats = node.broker().stats();
         Self {
             version: env!("CARGO_PKG_VERSION").into(),
@@ -191,12 +195,16 @@ impl Status {
                 dropped_by: Drop::ALL.iter().map(|drop| (drop.word().to_owned(), stats.dropped(*drop))).collect(),
                 turned_away: clients.refused.full + clients.refused.per_address,
             },
-            mesh: about.mesh.clone().zip(paths).map(|(fingerprint, paths)| mesh_status(fingerprint, node, paths)),
+            mesh: about
+                .mesh
+                .clone()
+                .zip(paths)
+                .map(|(fingerprint, (paths, mail_dropped))| mesh_status(fingerprint, node, paths, mail_dropped)),
         }
     }
 }
 
-fn mesh_status(fingerprint: String, node: &Node, paths: &Paths) -> MeshStatus {
+fn mesh_status(fingerprint: String, node: &Node, paths: &Paths, mail_dropped: u64) -> MeshStatus {
     let known: Vec<PeerStatus<'_>> = node.mesh().into_iter().flat_map(node::Mesh::peers).collect();
     let peers = paths.members().iter().map(|(peer, member)| {
         let status = known.iter().find(|status| status.peer.0 == peer.0);
@@ -215,9 +223,65 @@ fn mesh_status(fingerprint: String, node: &Node, paths: &Paths) -> MeshStatus {
                 trouble: state.trouble.clone(),
             })
             .collect(),
-        strangers: paths.strangers().iter().map(|(address, mesh)| (address.to_string(), mesh.clone())).collect(),
+        strangers: paths.strangers().map(|(address, mesh)| (address.to_string(), mesh.to_owned())).collect(),
+        counters: counters(node, paths, mail_dropped),
         peers: peers.collect(),
     }
+}
+
+fn counters(node: &Node, paths: &Paths, mail_dropped: u64) -> BTreeMap<String, u64> {
+    let mesh = node.mesh().map(node::Mesh::stats).unwrap_or_default();
+    let (search, link) = (paths.rendezvous().counters(), paths.endpoint().counters());
+    let rows = [
+        ("mesh_frames_in", mesh.frames_in),
+        ("mesh_frames_out", mesh.frames_out),
+        ("mesh_bytes_in", mesh.bytes_in),
+        ("mesh_bytes_out", mesh.bytes_out),
+        ("mesh_messages_in", mesh.messages_in),
+        ("mesh_messages_out", mesh.messages_out),
+        ("mesh_duplicates", mesh.duplicates),
+        ("mesh_stale", mesh.stale),
+        ("mesh_dropped_absent", mesh.dropped_absent),
+        ("mesh_dropped_full", mesh.dropped_full),
+        ("mesh_expired", mesh.expired),
+        ("mesh_too_large", mesh.too_large),
+        ("mesh_not_exported", mesh.not_exported),
+        ("mesh_not_imported", mesh.not_imported),
+        ("mesh_versions_ahead", mesh.versions_ahead),
+        ("mesh_retained_refused", mesh.retained_refused),
+        ("mesh_states_in", mesh.states_in),
+        ("mesh_states_out", mesh.states_out),
+        ("mesh_faults", mesh.faults),
+        ("search_posted", search.posted),
+        ("search_posted_bytes", search.posted_bytes),
+        ("search_announcements", search.announcements),
+        ("search_fresh", search.fresh),
+        ("search_wrong_size", search.wrong_size),
+        ("search_bad_seal", search.bad_seal),
+        ("search_malformed", search.malformed),
+        ("search_unknown_version", search.unknown_version),
+        ("search_replayed", search.replayed),
+        ("search_ended_session", search.ended_session),
+        ("search_unproven", search.unproven),
+        ("search_own", search.own),
+        ("search_wrong_topic", search.wrong_topic),
+        ("search_wrong_mesh", search.wrong_mesh),
+        ("search_paused", search.paused),
+        ("search_members_full", search.members_full),
+        ("search_card_too_large", search.card_too_large),
+        ("search_put_off", search.put_off),
+        ("link_datagrams", link.datagrams),
+        ("link_unknown_protocol", link.unknown_protocol),
+        ("link_unknown_source", link.unknown_source),
+        ("link_stun_refused", link.stun_refused),
+        ("link_stun_answered", link.stun_answered),
+        ("link_turn_refused", link.turn_refused),
+        ("link_cards_stale", link.cards_stale),
+        ("link_frames_undeliverable", link.frames_undeliverable),
+        ("link_pathless", link.pathless),
+        ("search_mail_dropped", mail_dropped),
+    ];
+    rows.into_iter().map(|(name, count)| (name.to_owned(), count)).collect()
 }
 
 fn peer_line(peer: PeerKey, paused: bool, name: String, status: Option<&PeerStatus<'_>>, paths: &Paths) -> PeerLine {
@@ -236,6 +300,7 @@ fn peer_line(peer: PeerKey, paused: bool, name: String, status: Option<&PeerStat
         interest_confirmed: status.is_some_and(|status| status.interest_confirmed),
         outbox_messages: status.map_or(0, |status| status.outbox_messages),
         outbox_bytes: status.map_or(0, |status| status.outbox_bytes),
+        obstructed: status.is_some_and(|status| status.obstructed),
         acknowledged: status.map_or(0, |status| status.acknowledged),
         accepted: status.map_or(0, |status| status.accepted),
         retained_equal: status.is_some_and(|status| status.retained_equal),
@@ -309,6 +374,9 @@ impl fmt::Display for PeerLine {
         }
         if self.outbox_messages > 0 {
             write!(f, ", owed {} messages ({} bytes)", self.outbox_messages, self.outbox_bytes)?;
+        }
+        if self.obstructed {
+            f.write_str(", outbox full: publishers are refused")?;
         }
         if self.up && !self.interest_confirmed {
             f.write_str(", has not confirmed our interest yet")?;

@@ -129,6 +129,15 @@ pub enum Event {
         /// Why.
         fault: mesh::Fault,
     },
+    /// The outbox for a peer is full, and publishers of QoS 1 and 2 that it wants are refused; or no longer.
+    Obstructed {
+        /// Which.
+        peer: SiteId,
+        /// What it calls itself.
+        name: Box<str>,
+        /// Full, or not any more.
+        full: bool,
+    },
     /// Nothing can be exchanged with this peer.
     Refused {
         /// Which.

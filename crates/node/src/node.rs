@@ -188,7 +188,7 @@ impl Node {
     /// Closes the batch. Its changes, together with those of the host itself, are to be committed as one, in the
     /// order of the batches, then [`Node::committed`] told. `None`: there is nothing to wait for.
     pub fn seal(&mut self, now: Now, hosts: Vec<Change>) -> Option<(u64, Vec<Change>)> {
-        let crowded = self.mesh.is_some() && self.broker.is_crowded();
+        let crowded = self.mesh.is_some() && self.broker.is_crowded(now);
         if core::mem::replace(&mut self.crowded, crowded) != crowded {
             self.tell_mesh(now, mesh::Input::Crowded { crowded });
         }
@@ -350,6 +350,8 @@ impl Node {
             mesh::Output::Obstructed { peer, full } => {
                 let id = self.participant(now, peer);
                 self.broker.handle(now, broker::Input::Obstructed { id, full });
+                let event = Event::Obstructed { peer, name: self.name(peer), full };
+                self.outputs.push_back(Output::Event(event));
             }
             mesh::Output::Reset { peer, reason } => {
                 let event = Event::Fault { peer, name: self.name(peer), fault: reason };

@@ -103,6 +103,10 @@ impl Stage {
                 "RESTART" => self.restart(),
                 "HOLD" => self.held = Some(Vec::new()),
                 "COMMIT" => self.commit(),
+                "CROWDED?" => {
+                    let crowded = self.broker.is_crowded(self.now);
+                    self.heard.push(if crowded { "crowded" } else { "not crowded" }.into());
+                }
                 "STOP" => self.broker.handle(self.now, Input::Stop),
                 "LOG" => self.log = true,
                 other => panic!("what is '{other}'?"),

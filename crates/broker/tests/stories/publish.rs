@@ -294,6 +294,51 @@ fn full_queues_refuse() {
 }
 
 #[test]
+fn other_sites_wait_for_who_takes_its_messages() {
+    let config = || full(WhenFull::Refuse);
+    let told = |number: u8| format!("P: PUB t '{number}' q1");
+    let four = [1, 2, 3, 4].map(told).join(" · ");
+    let dropping = "Outgoing messages are being dropped for client w: its queue is full.";
+    // Nobody is there: the others go on.
+    let away = "P: ATTACH peer · w: CONNECT clean=0 · w: SUB t q1 · w: CLOSE";
+    check_with(config(), &format!("LOG · {away} | {four} · CROWDED?"), &format!("{dropping} · not crowded"));
+    // It is there: they wait, but not for ever.
+    let here = "P: ATTACH peer · w: CONNECT clean=0 · w: SUB t q1";
+    check_with(config(), &format!("{here} · {} | CROWDED?", [1, 2, 3].map(told).join(" · ")), "not crowded");
+    check_with(config(), &format!("{here} · {four} | CROWDED? · +29s · CROWDED?"), "crowded · crowded");
+    let five = told(5);
+    check_with(
+        config(),
+        &format!("LOG · {here} · {four} · CROWDED? · +30s | CROWDED? · {five}"),
+        &format!("not crowded · {dropping}"),
+    );
+    // Whoever takes one gets the next thirty seconds.
+    check_with(
+        config(),
+        &format!("{here} · {four} · CROWDED? · +29s | w: PUBACK #1 · CROWDED? · +29s · CROWDED?"),
+        "w< PUB t '2' q1 #2 · crowded · crowded",
+    );
+    check_with(
+        config(),
+        &format!("{here} · {four} · CROWDED? | w: PUBACK #1 · w: PUBACK #2 · w: PUBACK #3 · CROWDED?"),
+        "w< PUB t '2' q1 #2 · w< PUB t '3' q1 #3 · w< PUB t '4' q1 #4 · not crowded",
+    );
+    let told = "Other sites wait: the queue of client w is full.";
+    check_with(
+        config(),
+        &format!("LOG · {here} · {} | {}", [1, 2, 3].map(|n| format!("P: PUB t '{n}' q1")).join(" · "), five),
+        told,
+    );
+}
+
+#[test]
+fn a_goodbye_is_not_kept_waiting() {
+    let fill = "w: CONNECT clean=0 · w: SUB t q2 · w: CLOSE · a: CONNECT v5 · a: PUB t '1' q1 · a: PUB t '2' q2";
+    let story = format!("{fill} · z: CONNECT · z: SUB x · b: CONNECT will=x | b: PUB t '3' q1 · b: DISCONNECT");
+    check_with(full(WhenFull::Refuse), &story, "b< CLOSE");
+}
+
+#[test]
 fn whom_nobody_reads_from_keeps_nobody_waiting() {
     // `a` waits for room in the queue of `w`, and is not read from: then nobody waits for `a`.
     let circle = "w: CONNECT clean=0 · w: SUB t q1 · w: CLOSE · a: CONNECT · a: SUB u q1 · b: CONNECT \

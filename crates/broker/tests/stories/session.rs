@@ -82,6 +82,14 @@ fn verification() {
 }
 
 #[test]
+fn a_first_packet_is_small() {
+    let config = || Config { connect_bytes_max: 100, ..Config::default() };
+    check_with(config(), "a: OPEN · a: BYTES 10 7f", "a< CLOSE");
+    check_with(config(), "a: OPEN · a: BYTES 10 80 80 80 7f", "a< CLOSE");
+    check_with(config(), "a: CONNECT · a: SUB t · a: PUB t 'x'*1000", "a< PUB t 'x'*1000");
+}
+
+#[test]
 fn wills() {
     let will = |end: &str, expected: &str| {
         check(&format!("w: CONNECT · w: SUB # q2 · a: CONNECT v5 keep=10 will=t q1 | {end}"), expected);

@@ -133,6 +133,8 @@ macro_rules! limits {
 limits! {
     /// Largest MQTT packet taken or sent, checked before its payload is buffered.
     packet_max: u32, Bytes, 16 * MIB, KIB, 268_435_460;
+    /// Largest CONNECT, will included: who is not let in yet may not fill the memory.
+    connect_packet_max: u32, Bytes, 100_000, KIB, 268_435_460;
     /// Clients connected at once.
     connections_max: usize, Count, 100_000, 1, 10_000_000;
     /// Clients connected at once from one IP address.

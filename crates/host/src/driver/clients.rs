@@ -6,14 +6,19 @@ use mqtt::Now;
 use node::{ConnId, Input, Node};
 use slab::Slab;
 use std::collections::HashMap;
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice, Read, Write};
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 /// Bytes taken from one connection before the others have their turn.
 const READ_BUDGET: usize = 256 * 1024;
 const READ_BUFFER: usize = 64 * 1024;
 /// Connections taken from one listener before the others have their turn.
 const ACCEPT_BUDGET: usize = 256;
+/// Between two tries to accept when the system has no descriptors.
+const STARVED_PAUSE: Duration = Duration::from_millis(100);
+/// Pieces of one vectored write.
+const PIECES_MAX: usize = 16;
 
 /// How many clients may come, and from where.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +36,8 @@ pub struct Refused {
     pub full: u64,
     /// More connections than one address may have.
     pub per_address: u64,
+    /// Times that the system had no descriptor for one more; the client waits then.
+    pub starved: u64,
 }
 
 /// All listeners and connections.
@@ -47,6 +54,8 @@ pub struct Clients {
     /// Slots with bytes to send, once each.
     dirty: Vec<usize>,
     buffer: Box<[u8]>,
+    /// The system had no descriptor for a client that waits: listeners are tried again.
+    starved: bool,
     /// Counted since the start.
     pub refused: Refused,
 }
@@ -64,6 +73,8 @@ struct Connection {
     address: IpAddr,
     reading: Reading,
     writing: Writing,
+    /// Its end has been seen, behind bytes that may still be there: no edge follows any more.
+    hung_up: bool,
     dirty: bool,
     closing: bool,
 }
@@ -114,6 +125,7 @@ impl Clients {
             readable: Vec::new(),
             dirty: Vec::new(),
             buffer: vec![0; READ_BUFFER].into_boxed_slice(),
+            starved: false,
             refused: Refused::default(),
         })
     }
@@ -134,7 +146,8 @@ impl Clients {
     pub fn connection_ready(&mut self, token: Token, event: &mio::event::Event) {
         let slot = token.0 - self.first_token;
         let Some(connection) = self.connections.get_mut(slot) else { return };
-        if event.is_readable() || event.is_read_closed() || event.is_error() {
+        connection.hung_up |= event.is_read_closed() || event.is_error();
+        if event.is_readable() || connection.hung_up {
             match connection.reading {
                 Reading::Idle => {
                     connection.reading = Reading::Queued;
@@ -150,6 +163,11 @@ impl Clients {
         }
     }
 
+    /// When [`Clients::pump`] is wanted although nothing happens.
+    pub fn patience(&self) -> Option<Duration> {
+        self.starved.then_some(STARVED_PAUSE)
+    }
+
     /// Whether [`Clients::pump`] has more to do without waiting.
     pub fn has_work(&self) -> bool {
         !self.readable.is_empty() || self.listeners.iter().any(|listener| listener.ready)
@@ -157,6 +175,9 @@ impl Clients {
 
     /// Accepts and reads within budgets, handing everything to the node.
     pub fn pump(&mut self, registry: &Registry, node: &mut Node, now: Now) {
+        if std::mem::take(&mut self.starved) {
+            self.listeners.iter_mut().for_each(|listener| listener.ready = true);
+        }
         for index in 0..self.listeners.len() {
             self.accept(index, registry, node, now);
         }
@@ -172,8 +193,12 @@ impl Clients {
                 Ok((stream, address)) => self.admit(stream, address, registry, node, now),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => listener.ready = false,
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
-                // Out of descriptors: what waits in the backlog is taken when a connection has ended.
-                Err(_) => return,
+                // Out of descriptors: what waits in the backlog is taken when there are some again.
+                Err(_) => {
+                    listener.ready = false;
+                    self.starved = true;
+                    self.refused.starved += 1;
+                }
             }
         }
     }
@@ -198,6 +223,7 @@ impl Clients {
             address: address.ip(),
             reading: Reading::Idle,
             writing: Writing::Free,
+            hung_up: false,
             dirty: false,
             closing: false,
         });
@@ -225,7 +251,7 @@ impl Clients {
                     node.handle(now, Input::Received { conn, bytes: &self.buffer[..n] });
                     taken += n;
                     // A short read has emptied the socket: the next bytes bring an edge of their own (epoll(7)).
-                    if n < self.buffer.len() {
+                    if n < self.buffer.len() && !connection.hung_up {
                         connection.reading = Reading::Idle;
                         return;
                     }
@@ -307,17 +333,16 @@ impl Clients {
             if connection.writing == Writing::Blocked {
                 // A closing connection gets no second chance: its reader has stopped reading.
                 if connection.closing {
-                    self.release(slot);
+                    self.lost(slot, node, now);
                 }
                 continue;
             }
             let conn = ConnId { slot: slot as u32, generation: connection.generation };
             match write_ready(connection, conn, node) {
                 Ok(Wrote::Nothing) if !connection.closing => {}
-                Ok(_) if connection.closing => self.release(slot),
+                Ok(_) if connection.closing => self.lost(slot, node, now),
                 Ok(Wrote::Part) => connection.writing = Writing::Blocked,
                 Ok(Wrote::Nothing | Wrote::All) => node.handle(now, Input::Drained { conn }),
-                Err(_) if connection.closing => self.release(slot),
                 Err(_) => self.lost(slot, node, now),
             }
         }
@@ -334,11 +359,13 @@ fn write_ready(connection: &mut Connection, conn: ConnId, node: &mut Node) -> io
     let Some(outgoing) = node.outgoing(conn) else { return Ok(Wrote::Nothing) };
     let mut wrote = Wrote::Nothing;
     loop {
-        let ready = outgoing.ready();
-        if ready.is_empty() {
-            return Ok(wrote);
-        }
-        match connection.stream.write(ready) {
+        let mut pieces = [&[][..]; PIECES_MAX];
+        let written = match outgoing.ready_slices(&mut pieces) {
+            0 => return Ok(wrote),
+            1 => connection.stream.write(pieces[0]),
+            count => connection.stream.write_vectored(&pieces.map(IoSlice::new)[..count]),
+        };
+        match written {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(n) => {
                 outgoing.advance(n);

@@ -30,6 +30,9 @@ pub struct Servers {
     pub peers: Vec<SocketAddr>,
 }
 
+/// A door is knocked at every quarter of an hour at least: what was not refused for longer is no stranger's any more.
+const STRANGER_MEMORY: Duration = Duration::from_secs(20 * 60);
+
 /// One mailbox and what is known of it.
 #[derive(Debug)]
 pub struct MailboxState {
@@ -56,7 +59,7 @@ pub struct Paths {
     next_address_check: Instant,
     readable: bool,
     /// Another mesh behind a door: its fingerprint, for `status`.
-    strangers: BTreeMap<SocketAddr, String>,
+    strangers: BTreeMap<SocketAddr, (String, Instant)>,
 }
 
 impl Paths {
@@ -118,9 +121,9 @@ impl Paths {
         self.up.get(&peer.0)
     }
 
-    /// Doors behind which another mesh answers, with its fingerprint.
-    pub fn strangers(&self) -> &BTreeMap<SocketAddr, String> {
-        &self.strangers
+    /// Doors behind which another mesh has answered lately, with its fingerprint.
+    pub fn strangers(&self) -> impl Iterator<Item = (SocketAddr, &str)> {
+        self.strangers.iter().map(|(address, (mesh, _))| (*address, mesh.as_str()))
     }
 
     /// The members, for `status`.
@@ -182,6 +185,7 @@ impl Paths {
     }
 
     fn check_addresses(&mut self, now: Now) {
+        self.strangers.retain(|_, (_, told)| *told + STRANGER_MEMORY > now.instant);
         let addresses = self.datagrams.addresses();
         if addresses != self.addresses {
             self.connect(now, link::Input::LocalAddresses(&addresses));
@@ -362,6 +366,7 @@ impl Paths {
     }
 
     fn link_up(&mut self, now: Now, peer: PeerKey, path: Path, node: &mut Node, log: &mut Log) {
+        self.strangers.remove(&path.remote);
         let name = self.members.name(peer);
         log.line(now.wall, Level::Notice, format_args!("Link to {name} is up: {}.", in_words(&path)));
         self.remember(peer, &path);
@@ -421,7 +426,7 @@ impl Paths {
                          other's token."
                     ),
                 );
-                self.strangers.insert(*address, theirs.to_string());
+                self.strangers.insert(*address, (theirs.to_string(), now.instant));
             }
             rendezvous::Event::UnknownVersion { version } => {
                 let words = "a site of this mesh speaks a newer rendezvous version: update midge here";

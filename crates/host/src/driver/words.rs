@@ -12,13 +12,21 @@ pub(super) fn of(event: &Event) -> (Level, String) {
         Event::Fault { peer: _, name, fault } => {
             (Level::Warning, format!("Link session with {name} is given up and begun anew: {fault}."))
         }
+        Event::Obstructed { name, full: true, .. } => {
+            let words = "publishers of QoS 1 and 2 that it wants are refused until it takes some";
+            (Level::Warning, format!("The outbox for {name} is full: {words}."))
+        }
+        Event::Obstructed { name, full: false, .. } => {
+            (Level::Notice, format!("The outbox for {name} has room again."))
+        }
         Event::Refused { peer: _, name, reason } => (Level::Error, format!("{name} is refused: {reason}.")),
     }
 }
 
 fn broker_level(event: &BrokerEvent) -> Level {
     match event {
-        BrokerEvent::Dropping { .. } => Level::Warning,
+        BrokerEvent::Subscribed { .. } => Level::Debug,
+        BrokerEvent::Crowded { .. } | BrokerEvent::Dropping { .. } => Level::Warning,
         BrokerEvent::Connected { .. }
         | BrokerEvent::Disconnected { .. }
         | BrokerEvent::Refused { .. }

@@ -39,7 +39,7 @@ pub(super) fn inspect(path: &Path, sync: SyncMode) -> Result<Option<SetAside>, S
     };
     let aside = free_name(&log);
     fs::copy(&log, &aside).map_err(|error| io_error(&aside, &error))?;
-    Ok(Some(SetAside { path: aside, what: format!("{what}; what came before is kept") }))
+    Ok(Some(SetAside { path: aside, what: format!("{what}; what came before is kept"), in_doubt: Vec::new() }))
 }
 
 #[derive(PartialEq, Eq, Debug)]

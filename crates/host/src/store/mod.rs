@@ -54,6 +54,8 @@ pub struct SetAside {
     pub path: PathBuf,
     /// What is wrong with it, and what is lost.
     pub what: String,
+    /// Records that were there, but not as they were written: their owners know what that puts in doubt.
+    pub in_doubt: Vec<Vec<u8>>,
 }
 
 impl fmt::Debug for Store {

@@ -22,7 +22,7 @@ pub(super) fn settle(path: &Path) -> Result<Vec<SetAside>, StoreError> {
         rename(&log_of(path), &name)?;
         if !exists(&new)? {
             let what = "a write-ahead log without its store: what was in the store is lost".to_owned();
-            aside.push(SetAside { path: name, what });
+            aside.push(SetAside { path: name, what, in_doubt: Vec::new() });
         }
     }
     // The old file is renamed only when the new one is complete.
@@ -39,14 +39,14 @@ pub(super) fn rebuild(path: &Path, damaged: Option<Database>, what: &str) -> Res
         let what = "a new file is damaged at once: the medium is failing";
         return Err(StoreError::new(&new_path, Trouble::Failed, what));
     };
-    let mut rescue = Rescue { new, waiting: Vec::new(), waiting_bytes: 0, kept: 0, bad: 0 };
+    let mut rescue = Rescue { new, waiting: Vec::new(), waiting_bytes: 0, kept: 0, bad: 0, in_doubt: Vec::new() };
     if let Some(damaged) = damaged {
         let outcome = rescue.all(&damaged);
         // Moves what is in the log into the file if it still can; what it can't stays in the log.
         let _ = damaged.close();
         outcome.map_err(|error| StoreError::from_sqlite(&new_path, &error))?;
     }
-    let Rescue { new, kept, bad, .. } = rescue;
+    let Rescue { new, kept, bad, in_doubt, .. } = rescue;
     new.close().map_err(|error| StoreError::from_sqlite(&new_path, &error))?;
     let aside = free_name(path);
     rename(path, &aside)?;
@@ -57,8 +57,11 @@ pub(super) fn rebuild(path: &Path, damaged: Option<Database>, what: &str) -> Res
     sync_directory(path);
     let left_out = if bad > 0 { format!(", {bad} with wrong check sums left out") } else { String::new() };
     let what = format!("the store was damaged ({what}): {kept} records were rescued{left_out}, the others are lost");
-    Ok(SetAside { path: aside, what })
+    Ok(SetAside { path: aside, what, in_doubt })
 }
+
+/// Keys of bad records that are kept for their owners.
+const IN_DOUBT_MAX: usize = 10_000;
 
 /// Records on their way from the damaged file to the new one.
 struct Rescue {
@@ -67,6 +70,7 @@ struct Rescue {
     waiting_bytes: usize,
     kept: u64,
     bad: u64,
+    in_doubt: Vec<Vec<u8>>,
 }
 
 impl Rescue {
@@ -137,6 +141,9 @@ impl Rescue {
     fn take(&mut self, record: &Record<'_>) -> rusqlite::Result<()> {
         if !record.is_good() {
             self.bad += 1;
+            if self.in_doubt.len() < IN_DOUBT_MAX {
+                self.in_doubt.push(record.key.to_vec());
+            }
             return Ok(());
         }
         self.waiting.push((record.key.to_vec(), record.value.to_vec()));
