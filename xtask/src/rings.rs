@@ -57,8 +57,8 @@ const LABORATORY: &[Need] = &[
 const SEEDS: u32 = 200;
 const FUZZ_SMOKE_SECS: u32 = 10;
 
-/// One `cargo test` runs rings 1 to 3, which are tests of the crates to cargo; rows of ring 3 are for `--ring`. Real ports
-/// begin in ring 4.
+/// One `cargo test` runs rings 1 to 3, which are tests of the crates to cargo; rows of ring 3 are for `--ring`. Real
+/// ports begin in ring 4.
 fn steps() -> Vec<Step> {
     vec![
         Step { ring: 1, name: "transcripts, tables, sites, paths", needs: &[], command: |_| cargo(&["test"]) },

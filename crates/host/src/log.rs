@@ -44,8 +44,8 @@ impl Log {
         level <= self.level && !matches!(self.sink, Sink::Nowhere)
     }
 
-    /// Writes a line, if its level is wanted. What would begin another line or move a terminal's cursor is escaped: names
-    /// and topics are other people's words.
+    /// Writes a line, if its level is wanted. What would begin another line or move a terminal's cursor is escaped:
+    /// names and topics are other people's words.
     pub fn line(&mut self, now: Wall, level: Level, words: impl Display) {
         if !self.wants(level) {
             return;

@@ -61,7 +61,8 @@ impl Storage {
 
     /// The store has reported this batch.
     pub fn committed(&mut self, batch: u64) {
-        while let Some((_, bytes)) = self.under_way.pop_front_if(|(first, _)| *first <= batch) {
+        while let Some((_, bytes)) = self.under_way.front().copied().filter(|(first, _)| *first <= batch) {
+            self.under_way.pop_front();
             self.bytes -= bytes;
         }
     }
