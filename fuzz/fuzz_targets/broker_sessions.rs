@@ -165,7 +165,7 @@ impl World {
         let id = ConnId { slot: conn as u32, generation: self.generation };
         let version = Version::V3_1_1;
         self.clients[conn] = Client { id, version, open: true, stalled: false, ear: Ear::default() };
-        self.broker.handle(self.now, Input::Opened { conn: id, origin: "fuzz" });
+        self.broker.handle(self.now, Input::Opened { conn: id, origin: "fuzz", identity: None });
     }
 
     fn close(&mut self, conn: usize) {

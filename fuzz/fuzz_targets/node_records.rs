@@ -96,7 +96,7 @@ fn meet(node: &mut Node, store: &mut Store, life: u8) {
 
 fn serve(node: &mut Node, store: &mut Store, life: u8, sessions: &[(Hello, Vec<Say<'_>>)]) {
     for (hello, says) in sessions.iter().take(4) {
-        node.handle(now(life), Input::Opened { conn: CONN, origin: "fuzz" });
+        node.handle(now(life), Input::Opened { conn: CONN, origin: "fuzz", identity: None });
         let version: Version = hello.version();
         let mut bytes = hello.bytes();
         says.iter().take(20).for_each(|say| bytes.extend_from_slice(&say.bytes(version)));

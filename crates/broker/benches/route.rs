@@ -46,7 +46,7 @@ impl Scene {
 
     fn client(&mut self, slot: u32, filters: &[String]) -> ConnId {
         let conn = conn(slot);
-        self.broker.handle(NOW, Input::Opened { conn, origin: "192.0.2.1:1" });
+        self.broker.handle(NOW, Input::Opened { conn, origin: "192.0.2.1:1", identity: None });
         let client_id = format!("client-{slot}");
         let mut bytes = Vec::new();
         let connect = Connect {

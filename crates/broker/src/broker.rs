@@ -112,7 +112,7 @@ impl Broker {
     pub fn handle(&mut self, now: Now, input: Input<'_>) {
         self.journal.begin();
         match input {
-            Input::Opened { conn, origin } => self.opened(now, conn, origin),
+            Input::Opened { conn, origin, identity } => self.opened(now, conn, origin, identity),
             Input::Received { conn, bytes } => self.received(now, conn, bytes),
             Input::Closed { conn } => self.closed(now, conn),
             Input::Drained { conn } => self.drained(now, conn),

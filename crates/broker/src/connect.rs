@@ -68,10 +68,12 @@ impl Broker {
     fn ask(&mut self, slot: u32, connect: &Connect<'_>) {
         let Some(connection) = self.connections.get_mut(slot) else { return };
         connection.phase = Phase::Verifying;
+        let identity = connection.cold.identity();
         let credentials = Credentials {
             conn: connection.id,
             client_id: connect.client_id.into(),
-            user: connect.user_name.map(Box::from),
+            user: identity.or(connect.user_name).map(Box::from),
+            is_proved: identity.is_some(),
             password: connect.password.map(Box::from),
         };
         self.outputs.push_back(Output::Verify(Box::new(credentials)));
@@ -145,14 +147,16 @@ impl Broker {
     }
 
     fn log_connected(&mut self, slot: u32, connect: &Connect<'_>, client_id: &str, keep_alive_secs: u16) {
-        let origin = self.connections.get(slot).map(|connection| connection.cold.origin.clone()).unwrap_or_default();
+        let Some(cold) = self.connections.get(slot).map(|connection| &connection.cold) else { return };
+        let origin = cold.origin.clone();
+        let user = cold.identity().or(connect.user_name).map(Box::from);
         self.outputs.push_back(Output::Event(Event::Connected {
             client_id: client_id.into(),
             origin,
             version: connect.version,
             clean: connect.clean_start,
             keep_alive_secs,
-            user: connect.user_name.map(Box::from),
+            user,
         }));
     }
 

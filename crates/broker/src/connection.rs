@@ -58,6 +58,8 @@ pub(crate) struct Cold {
 pub(crate) struct Rare {
     /// Topics by alias minus one.
     pub(crate) aliases: Vec<Option<TopicBuf>>,
+    /// The user name that a certificate has proved.
+    pub(crate) identity: Option<Box<str>>,
     /// Packets that wait for a verdict or for room in somebody's queue, as bytes.
     pub(crate) deferred: Vec<u8>,
 }
@@ -65,6 +67,11 @@ pub(crate) struct Rare {
 impl Cold {
     pub(crate) fn patience(&self) -> Duration {
         Duration::from_millis(u64::from(self.patience_millis))
+    }
+
+    /// The user name that a certificate has proved.
+    pub(crate) fn identity(&self) -> Option<&str> {
+        self.rare.as_ref()?.identity.as_deref()
     }
 
     pub(crate) fn rare(&mut self) -> &mut Rare {

@@ -28,6 +28,8 @@ pub enum Input<'a> {
         conn: ConnId,
         /// `ip:port` or the like.
         origin: &'a str,
+        /// The user name that its certificate has proved, if it has: it goes before the one in CONNECT.
+        identity: Option<&'a str>,
     },
     /// Bytes from a client.
     Received {
@@ -171,8 +173,10 @@ pub struct Credentials {
     pub conn: ConnId,
     /// Client identifier, empty if the broker is to choose.
     pub client_id: Box<str>,
-    /// User name.
+    /// User name: the proved one, else that of CONNECT.
     pub user: Option<Box<str>>,
+    /// Whether a certificate has proved the user name, which then needs no password.
+    pub is_proved: bool,
     /// Password.
     pub password: Option<Box<[u8]>>,
 }
@@ -183,6 +187,7 @@ impl fmt::Debug for Credentials {
             .field("conn", &self.conn)
             .field("client_id", &self.client_id)
             .field("user", &self.user)
+            .field("is_proved", &self.is_proved)
             .field("password", &self.password.as_ref().map(|_| "…"))
             .finish()
     }

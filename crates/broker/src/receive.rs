@@ -20,13 +20,16 @@ struct Source {
 }
 
 impl Broker {
-    pub(crate) fn opened(&mut self, now: Now, conn: ConnId, origin: &str) {
+    pub(crate) fn opened(&mut self, now: Now, conn: ConnId, origin: &str, identity: Option<&str>) {
         // A slot that is used again without a word: what had it is gone.
         if let Some(old) = self.connections.get(conn.slot).map(|connection| connection.id) {
             self.closed(now, old);
         }
         self.stats.opened += 1;
         self.connections.insert(conn, origin, now.instant, self.config.connect_timeout);
+        if let (Some(identity), Some(connection)) = (identity, self.connections.get_mut(conn.slot)) {
+            connection.cold.rare().identity = Some(identity.into());
+        }
         let alarm = Alarm::Silence { slot: conn.slot, generation: conn.generation };
         self.timers.set(now.instant + self.config.connect_timeout, alarm);
     }

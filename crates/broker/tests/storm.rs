@@ -347,7 +347,7 @@ impl World {
         }
         self.generation += 1;
         let conn = ConnId { slot: self.generation % 64, generation: self.generation };
-        self.broker.handle(self.now, Input::Opened { conn, origin: "192.0.2.1:1" });
+        self.broker.handle(self.now, Input::Opened { conn, origin: "192.0.2.1:1", identity: None });
         self.clients[at].connect(conn);
     }
 

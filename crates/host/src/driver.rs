@@ -1,29 +1,35 @@
 //! The driver: one thread that owns the node, its sockets and its timers. Each round: take what has come in, hand it
 //! to the cores, drain them, hand the changes to the store, perform what depends on nothing uncommitted. What depends
 //! on a commit is released by the cores when the store has reported it.
+mod admission;
 mod clients;
 mod members;
 mod paths;
+mod socket;
 mod storage;
 mod words;
 
-pub use clients::{Admission, Clients, Refused};
+pub use admission::{Admission, BURST, Refused};
+pub use clients::{Clients, Closed};
 pub use members::{Member, Members};
 pub use paths::{MailboxState, Paths, Servers};
+pub use socket::{Peer, Socketed};
 pub use storage::{Behind, Storage};
 
 use crate::clock::Clock;
+use crate::config;
 use crate::control::{Reply, Request};
+use crate::gateway;
 use crate::listing;
 use crate::log::Log;
 use crate::mailbox;
 use crate::status;
 use crate::store::StoreError;
+use crate::tls::TlsError;
 use mio::{Events, Poll, Token, Waker};
 use mqtt::{Filter, Message, MessageOptions, Now, QoS, Topic};
 use node::{Input, Node, Output};
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel};
@@ -43,6 +49,10 @@ pub enum Command {
     Mailbox(mailbox::News),
     /// Addresses of servers and peers that were given by name.
     Resolved(Servers),
+    /// A batch of news from a gateway.
+    Gateway(Vec<gateway::News>),
+    /// How connections are treated that come from now on, listener by listener.
+    Manners(Vec<Result<Option<gateway::Manner>, TlsError>>),
     /// A question from the control socket; the asker may have gone.
     Control(Request, SyncSender<Reply>),
     /// Is anybody there?
@@ -138,10 +148,14 @@ impl Loop {
     ///
     /// # Errors
     /// Names the address that can't be listened on.
-    pub fn listen(&self, addresses: &[SocketAddr], admission: Admission) -> Result<Clients, (SocketAddr, io::Error)> {
+    pub fn listen(
+        &self,
+        doors: Vec<(config::Listener, Option<gateway::Manner>)>,
+        admission: Admission,
+    ) -> Result<Clients, Closed> {
         let mut tokens = (FIRST_LISTENER..FIRST_PORT).map(Token);
         let mut next = || tokens.next().unwrap_or(Token(usize::MAX));
-        Clients::listen(addresses, self.poll.registry(), &mut next, FIRST_CONNECTION, admission)
+        Clients::listen(doors, self.poll.registry(), &mut next, FIRST_CONNECTION, admission)
     }
 
     /// Registers the UDP port.
@@ -261,6 +275,14 @@ impl Driver {
                     paths.resolved(now, servers);
                 }
             }
+            Command::Gateway(batch) => {
+                for news in batch {
+                    if let Some((peer, why)) = self.clients.gateway_news(news, &mut self.node, now) {
+                        self.log.line(now.wall, config::Level::Info, format_args!("Client {peer} refused: {why}."));
+                    }
+                }
+            }
+            Command::Manners(manners) => self.set_manners(now, manners),
             Command::Control(Request::Stop, asker) => {
                 // Whoever asked may have gone: the site stops all the same.
                 let _ = asker.send(Reply::Ok(serde_json::json!("stopping")));
@@ -274,6 +296,21 @@ impl Driver {
             Command::Stop => return Some(Ending::Stopped),
         }
         None
+    }
+
+    /// A listener whose files can't be used goes on with what it has.
+    fn set_manners(&mut self, now: Now, manners: Vec<Result<Option<gateway::Manner>, TlsError>>) {
+        let log = &mut self.log;
+        let mut usable = |manner: Result<Option<gateway::Manner>, TlsError>| match manner {
+            Ok(manner) => manner,
+            Err(error) => {
+                let words = format_args!("Certificates stay as they were: {error}.");
+                log.line(now.wall, config::Level::Error, words);
+                None
+            }
+        };
+        let manners = manners.into_iter().map(&mut usable).collect();
+        self.clients.set_manners(manners);
     }
 
     fn answer(&mut self, now: Now, request: &Request) -> Reply {

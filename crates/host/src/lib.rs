@@ -8,6 +8,7 @@ pub mod config;
 pub mod control;
 pub mod datagrams;
 pub mod driver;
+pub mod gateway;
 mod http;
 pub mod identity;
 mod limits;
@@ -19,6 +20,7 @@ mod resolve;
 pub mod site;
 pub mod status;
 pub mod store;
+pub mod tls;
 
 pub use link::respond_binding;
 pub use mqtt;

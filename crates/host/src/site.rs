@@ -1,9 +1,10 @@
 //! A running site, as a program holds it: start, ask, stop.
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Bind, Config, Listener};
 use crate::control::{self, ControlSocket, Reply, Request};
 use crate::datagrams::{Datagrams, KernelDatagrams};
-use crate::driver::{Admission, Bus, Command, Driver, Ending, Loop, Members, Paths, Storage};
+use crate::driver::{Admission, Bus, Clients, Closed, Command, Driver, Ending, Loop, Members, Paths, Storage};
+use crate::gateway::{Gateway, Manner};
 use crate::http::HttpServer;
 use crate::identity::{self, IdentityError};
 use crate::log::Log;
@@ -11,6 +12,7 @@ use crate::mailbox::Mailbox;
 use crate::resolve;
 use crate::status::{About, Status};
 use crate::store::{Store, StoreError, SyncMode};
+use crate::tls::TlsError;
 use link::Endpoint;
 use mqtt::Now;
 use node::{Membership, Node, SiteId};
@@ -25,6 +27,8 @@ use std::time::Duration;
 
 /// How long a question to the driver may take.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// More threads than this for TLS and WebSocket would only wait for the driver.
+const GATEWAYS_MAX: usize = 8;
 
 /// What a site is started with.
 pub struct Setup {
@@ -46,10 +50,12 @@ pub enum StartError {
     /// An address that can't be listened on.
     Listen {
         /// Which.
-        address: SocketAddr,
+        address: Bind,
         /// The system's reason.
         error: io::Error,
     },
+    /// A file that TLS needs.
+    Tls(TlsError),
     /// The UDP port of the mesh.
     Port {
         /// Which; 0 is any.
@@ -78,6 +84,7 @@ impl fmt::Display for StartError {
                 "{address} is taken by another program: stop it, or choose another port with -p PORT or \
                  [[listener]] bind"
             ),
+            Self::Tls(error) => write!(f, "TLS: {error}"),
             Self::Listen { address, error } => write!(f, "can't listen on {address}: {error}"),
             Self::Port { port, error } => write!(f, "can't use UDP port {port}: {error}; set [mesh] port = 0 for any"),
             Self::System { what, error } => write!(f, "{what}: {error}"),
@@ -100,6 +107,18 @@ impl From<StoreError> for StartError {
     }
 }
 
+impl From<Closed> for StartError {
+    fn from(Closed { bind, error }: Closed) -> Self {
+        Self::Listen { address: bind, error }
+    }
+}
+
+impl From<TlsError> for StartError {
+    fn from(error: TlsError) -> Self {
+        Self::Tls(error)
+    }
+}
+
 fn system(what: &'static str) -> impl FnOnce(io::Error) -> StartError {
     move |error| StartError::System { what, error }
 }
@@ -108,6 +127,7 @@ fn system(what: &'static str) -> impl FnOnce(io::Error) -> StartError {
 #[derive(Debug)]
 pub struct Site {
     bus: Bus,
+    doors: Vec<Listener>,
     listeners: Vec<SocketAddr>,
     thread: Option<JoinHandle<Ending>>,
     _control: ControlSocket,
@@ -128,14 +148,8 @@ impl Site {
         let log = Log::open(&config.log).map_err(system("can't open the log"))?;
         let clock = Clock::start();
         let event_loop = Loop::new().map_err(system("can't make an event queue"))?;
-        let addresses: Vec<_> = config.listeners.iter().map(|listener| listener.bind).collect();
-        let admission = Admission {
-            connections_max: config.limits.connections_max,
-            per_address_max: config.limits.connections_per_address_max,
-        };
-        let clients = event_loop
-            .listen(&addresses, admission)
-            .map_err(|(address, error)| StartError::Listen { address, error })?;
+        let clients = open_doors(&config, &event_loop)?;
+        let doors = config.listeners.clone();
         let mut builder = Builder { now: clock.now(), clock, config, key, log, members: Members::default() };
         builder.log.line(builder.now.wall, crate::config::Level::Notice, starting());
         let mut damaged: Vec<String> =
@@ -146,7 +160,7 @@ impl Site {
             Some(token) => Some(builder.paths(token, datagrams, &event_loop)?),
             None => None,
         };
-        builder.announce(&clients.addresses(), token.as_ref(), &damaged);
+        builder.announce(&clients.listeners(), token.as_ref(), &damaged);
         let bus = event_loop.bus();
         let storage = Storage::start(store, {
             let bus = bus.clone();
@@ -171,16 +185,23 @@ impl Site {
             started: builder.now.wall,
             damaged,
         };
-        let listeners = clients.addresses();
+        let listeners = clients.listeners().into_iter().filter_map(|listener| tcp_address(&listener.bind)).collect();
         let driver = Driver { event_loop, clock, node, clients, paths, storage, log: builder.log, about };
         let thread = std::thread::Builder::new()
             .name("midge-driver".into())
             .spawn(move || driver.run())
             .map_err(system("can't start the driver's thread"))?;
-        Ok(Self { bus, listeners, thread: Some(thread), _control: control, http })
+        Ok(Self { bus, doors, listeners, thread: Some(thread), _control: control, http })
     }
 
-    /// Addresses that clients can connect to.
+    /// Reads certificates, keys and revocation lists again, on the thread that calls it: connections that come from
+    /// then on are treated accordingly. Files that can't be used leave what was there before, and a line in the log.
+    pub fn certificate_reloader(&self) -> impl Fn() + Send + Sync + use<> {
+        let (bus, doors) = (self.bus.clone(), self.doors.clone());
+        move || bus.send(Command::Manners(doors.iter().map(Manner::of).collect()))
+    }
+
+    /// TCP addresses that clients can connect to.
     pub fn listeners(&self) -> &[SocketAddr] {
         &self.listeners
     }
@@ -228,6 +249,37 @@ impl Drop for Site {
     }
 }
 
+fn tcp_address(bind: &Bind) -> Option<SocketAddr> {
+    match bind {
+        Bind::Tcp(address) => Some(*address),
+        Bind::Unix { .. } => None,
+    }
+}
+
+/// The listeners, with gateways for those that need them.
+fn open_doors(config: &Config, event_loop: &Loop) -> Result<Clients, StartError> {
+    let limits = &config.limits;
+    let admission = Admission {
+        connections_max: limits.connections_max,
+        per_address_max: limits.connections_per_address_max,
+        per_address_rate_max: limits.connection_rate_per_address_max,
+    };
+    let door = |listener: &Listener| Ok((listener.clone(), Manner::of(listener)?));
+    let doors = config.listeners.iter().map(door).collect::<Result<Vec<_>, TlsError>>()?;
+    let mut clients = event_loop.listen(doors, admission)?;
+    if clients.needs_gateways() {
+        // The driver has a processor for itself.
+        let others = std::thread::available_parallelism().map_or(1, |all| all.get().saturating_sub(1));
+        let start = |_| {
+            let bus = event_loop.bus();
+            Gateway::start(limits.handshake_max, move |batch| bus.send(Command::Gateway(batch)))
+        };
+        let gateways = (0..others.clamp(1, GATEWAYS_MAX)).map(start).collect::<io::Result<_>>();
+        clients.set_gateways(gateways.map_err(system("can't start a gateway's thread"))?);
+    }
+    Ok(clients)
+}
+
 fn starting() -> String {
     format!("midge version {} starting", env!("CARGO_PKG_VERSION"))
 }
@@ -246,7 +298,8 @@ fn status(bus: &Bus) -> Option<Status> {
 }
 
 fn serve_http(bind: SocketAddr, bus: Bus) -> Result<HttpServer, StartError> {
-    HttpServer::start(bind, move || status(&bus)).map_err(|error| StartError::Listen { address: bind, error })
+    HttpServer::start(bind, move || status(&bus))
+        .map_err(|error| StartError::Listen { address: Bind::Tcp(bind), error })
 }
 
 fn serve_control(data: &std::path::Path, bus: Bus) -> io::Result<ControlSocket> {
@@ -343,14 +396,14 @@ impl Builder {
         Ok(paths)
     }
 
-    fn announce(&mut self, listeners: &[SocketAddr], token: Option<&Token>, damaged: &[String]) {
+    fn announce(&mut self, listeners: &[Listener], token: Option<&Token>, damaged: &[String]) {
         use crate::config::Level::{Notice, Warning};
         let now = self.now.wall;
         for damage in damaged {
             self.log.line(now, Warning, format_args!("Store: {damage}"));
         }
-        for address in listeners {
-            self.log.line(now, Notice, format_args!("Opening listen socket on {address}."));
+        for listener in listeners {
+            self.log.line(now, Notice, format_args!("Opening listen socket on {listener}."));
         }
         match token {
             Some(token) => {

@@ -174,7 +174,7 @@ impl Status {
             data: about.data.clone(),
             sync: about.sync.into(),
             damaged: about.damaged.clone(),
-            listeners: clients.addresses().iter().map(ToString::to_string).collect(),
+            listeners: clients.listeners().iter().map(ToString::to_string).collect(),
             broker: BrokerStatus {
                 clients: stats.connected,
                 sessions: stats.sessions,
@@ -193,7 +193,7 @@ impl Status {
                 refused: stats.refused,
                 dropped: stats.dropped_in_all(),
                 dropped_by: Drop::ALL.iter().map(|drop| (drop.word().to_owned(), stats.dropped(*drop))).collect(),
-                turned_away: clients.refused.full + clients.refused.per_address,
+                turned_away: clients.refused.total(),
             },
             mesh: about
                 .mesh

@@ -14,6 +14,8 @@ pub enum Input<'a> {
         conn: ConnId,
         /// Its address, for the log.
         origin: &'a str,
+        /// The user name that its certificate has proved, if it has: it goes before the one in CONNECT.
+        identity: Option<&'a str>,
     },
     /// Bytes from a client.
     Received {

@@ -129,7 +129,9 @@ impl Node {
     /// Something happened.
     pub fn handle(&mut self, now: Now, input: Input<'_>) {
         match input {
-            Input::Opened { conn, origin } => self.broker.handle(now, broker::Input::Opened { conn, origin }),
+            Input::Opened { conn, origin, identity } => {
+                self.broker.handle(now, broker::Input::Opened { conn, origin, identity });
+            }
             Input::Received { conn, bytes } => self.broker.handle(now, broker::Input::Received { conn, bytes }),
             Input::Closed { conn } => self.broker.handle(now, broker::Input::Closed { conn }),
             Input::Drained { conn } => self.broker.handle(now, broker::Input::Drained { conn }),

@@ -178,7 +178,7 @@ impl World {
             self.generation += 1;
             let conn = ConnId { slot: index as u32, generation: self.generation };
             self.devices[index].conn = Some(conn);
-            self.tell(now, site, Input::Opened { conn, origin: "device" });
+            self.tell(now, site, Input::Opened { conn, origin: "device", identity: None });
             // A client identifier of these lengths can always be said.
             let _ = self.devices[index].client.connected(now);
         }

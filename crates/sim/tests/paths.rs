@@ -179,7 +179,7 @@ impl Site {
         let mut node = Node::new(Config { membership: Some(membership), ..Config::default() }, dice.seed());
         let now = Now { instant: Instant(1_000_000), wall: Wall(1_790_000_000_000) };
         node.restored(now);
-        node.handle(now, Input::Opened { conn: CONN, origin: "device" });
+        node.handle(now, Input::Opened { conn: CONN, origin: "device", identity: None });
         let mut device = Client::new(Options { keep_alive_secs: 0, ..Options::new(Version::V5, "device") });
         device.connected(now).expect("a short identifier");
         Self { node, endpoint, net, address, device, heard: Vec::new(), acknowledged: 0, links_lost: 0 }

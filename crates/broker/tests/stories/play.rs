@@ -213,7 +213,7 @@ impl Stage {
             self.clients.insert(format!("{who}'"), old);
         }
         self.clients.insert(who.into(), Client { conn, version, stalled: false, unread: Vec::new() });
-        self.broker.handle(self.now, Input::Opened { conn, origin: "192.0.2.1:1" });
+        self.broker.handle(self.now, Input::Opened { conn, origin: "192.0.2.1:1", identity: None });
     }
 
     fn participant(&mut self, who: &str, what: &str) {

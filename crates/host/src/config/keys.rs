@@ -1,7 +1,7 @@
 //! Every key of the TOML form but the limits: where it stands, what it takes, what holds without it, how it is read.
 use super::address::{Address, Mailbox, TurnServer};
 use super::report::quoted;
-use super::{Config, Level, LogTarget, QueueFull, units};
+use super::{Bind, CertificateName, Config, Level, LogTarget, Protocol, QueueFull, Tls, TlsVersion, units};
 use crate::store::SyncMode;
 use mqtt::topic::{Filter, FilterBuf};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -65,8 +65,17 @@ pub(super) struct Draft {
 /// A listener whose keys are not all read yet.
 #[derive(Default)]
 pub(super) struct ListenerDraft {
-    pub(super) bind: Option<SocketAddr>,
+    pub(super) bind: Option<Bind>,
+    pub(super) mode: Option<u32>,
+    pub(super) interface: Option<String>,
     pub(super) allow_anonymous: Option<bool>,
+    pub(super) protocol: Protocol,
+    pub(super) proxy_protocol: bool,
+    pub(super) connections_max: Option<usize>,
+    /// Of `[listener.tls]`.
+    pub(super) certificate: Option<PathBuf>,
+    pub(super) key: Option<PathBuf>,
+    pub(super) tls: Tls,
 }
 
 /// A key whose part of midge does not exist yet.
@@ -94,10 +103,8 @@ pub(super) const NOT_BUILT: &[NotBuilt] = &[
     later("", "metrics", "write [http] bind = \"127.0.0.1:9883\": metrics are at /metrics there"),
     later("", "ntp", "setting the time by NTP is not built yet"),
     later("", "mdns", "mDNS is not built yet"),
-    later("listener", "tls", "TLS is not built yet; bind to loopback and let a TLS proxy stand before it"),
     later("listener", "password_file", "passwords are not built yet"),
     later("listener", "acl_file", "access rules are not built yet"),
-    later("listener", "proxy_protocol", "the PROXY protocol is not built yet"),
 ];
 
 /// All sections; the keys of `[limits]` are `queue_full` and the rows of [`super::LIMITS`].
@@ -106,7 +113,7 @@ pub(super) const SECTIONS: &[Section] = &[
     Section {
         name: "listener",
         is_list: true,
-        doc: "A TCP socket for MQTT clients. May be given several times; without any, midge listens on \
+        doc: "A socket for MQTT clients. May be given several times; without any, midge listens on \
               127.0.0.1:1883 for clients of the same machine.",
         keys: LISTENER,
     },
@@ -120,6 +127,15 @@ pub(super) const SECTIONS: &[Section] = &[
     Section { name: "limits", is_list: false, doc: "What anybody may use up at most.", keys: LIMITS_KEYS },
     Section { name: "log", is_list: false, doc: "What is told, and where.", keys: LOG },
 ];
+
+/// What stands in `tls = { … }` of a listener, or below `[listener.tls]`.
+pub(super) const TLS_SECTION: Section = Section {
+    name: "listener.tls",
+    is_list: false,
+    doc: "How the listener above proves who it is. The files are read at the start and again on SIGHUP; a file that \
+          can't be used then leaves what was there before.",
+    keys: LISTENER_TLS,
+};
 
 const SITE: &[Key] = &[
     Key {
@@ -161,10 +177,11 @@ const SITE: &[Key] = &[
 const LISTENER: &[Key] = &[
     Key {
         name: "bind",
-        takes: "`\"ADDRESS:PORT\"`",
+        takes: "`\"ADDRESS:PORT\"` or `\"unix:/PATH\"`",
         default: "must be given",
         example: "\"127.0.0.1:1883\"",
-        doc: "An IP address of this machine and a port; `0.0.0.0` or `[::]`: all its addresses; port 0: a free one.",
+        doc: "An IP address of this machine and a port; `0.0.0.0` or `[::]`: all its addresses; port 0: a free one. Or \
+              the file of a Unix socket.",
         read: |draft, value| set(&mut draft.listener.bind, bind(value).map(Some)),
     },
     Key {
@@ -178,16 +195,128 @@ const LISTENER: &[Key] = &[
     },
     Key {
         name: "protocol",
-        takes: "`\"mqtt\"`",
+        takes: "`\"mqtt\"` or `\"websockets\"`",
         default: "`\"mqtt\"`",
-        example: "\"mqtt\"",
-        doc: "What is spoken. `websockets` and `unix` are not built yet.",
-        read: |_, value| {
-            let words = [("mqtt", None), ("websockets", Some("WebSocket listeners")), ("unix", Some("Unix sockets"))];
-            match choice(value, &words)? {
-                None => Ok(()),
-                Some(part) => refuse(value, &format!("{part} are not built yet; write \"mqtt\" or leave it out")),
-            }
+        example: "\"websockets\"",
+        doc: "What is spoken: MQTT as it is, or in the binary frames of a WebSocket (subprotocol `mqtt`), as browsers do.",
+        read: |draft, value| {
+            let words = [("mqtt", Protocol::Mqtt), ("websockets", Protocol::WebSockets)];
+            set(&mut draft.listener.protocol, choice(value, &words))
+        },
+    },
+    Key {
+        name: "tls",
+        takes: "table",
+        default: "no TLS",
+        example: "{ cert = \"/etc/midge/cert.pem\", key = \"/etc/midge/key.pem\" }",
+        doc: "TLS 1.2 and 1.3; its keys are those of `[listener.tls]` below.",
+        read: |_, value| match value.get_ref() {
+            // Its keys are read as a section of their own.
+            DeValue::Table(_) => Ok(()),
+            _ => Err(wrong_type(value, "{ cert = \"/PATH\", key = \"/PATH\" }").into()),
+        },
+    },
+    Key {
+        name: "mode",
+        takes: "text, octal",
+        default: "as the umask says",
+        example: "\"660\"",
+        doc: "Who may connect to a Unix socket, as for `chmod`.",
+        read: |draft, value| set(&mut draft.listener.mode, mode(value).map(Some)),
+    },
+    Key {
+        name: "proxy_protocol",
+        takes: "`true` or `false`",
+        default: "`false`",
+        example: "true",
+        doc: "Each connection begins with a header of the PROXY protocol, version 2, which names the client: for \
+              listeners that only a proxy can reach. A connection without it is closed.",
+        read: |draft, value| set(&mut draft.listener.proxy_protocol, boolean(value)),
+    },
+    Key {
+        name: "connections_max",
+        takes: "number",
+        default: "that of `[limits]`",
+        example: "100",
+        doc: "Clients connected at once through this listener.",
+        read: |draft, value| set(&mut draft.listener.connections_max, count(value).map(Some)),
+    },
+    Key {
+        name: "interface",
+        takes: "text",
+        default: "all of them",
+        example: "\"eth0\"",
+        doc: "Only what comes over this network interface is taken.",
+        read: |draft, value| set(&mut draft.listener.interface, text(value).map(|name| Some(name.to_owned()))),
+    },
+];
+
+const LISTENER_TLS: &[Key] = &[
+    Key {
+        name: "cert",
+        takes: "path",
+        default: "must be given",
+        example: "\"/etc/midge/cert.pem\"",
+        doc: "PEM: the certificate, then those between it and the authority.",
+        read: |draft, value| set(&mut draft.listener.certificate, path(value).map(Some)),
+    },
+    Key {
+        name: "key",
+        takes: "path",
+        default: "must be given",
+        example: "\"/etc/midge/key.pem\"",
+        doc: "PEM: the certificate's key, not encrypted.",
+        read: |draft, value| set(&mut draft.listener.key, path(value).map(Some)),
+    },
+    Key {
+        name: "ca",
+        takes: "path",
+        default: "clients are not asked for certificates",
+        example: "\"/etc/midge/clients.pem\"",
+        doc: "PEM: authorities whose clients are known; a directory stands for all files in it.",
+        read: |draft, value| set(&mut draft.listener.tls.authorities, path(value).map(|path| vec![path])),
+    },
+    Key {
+        name: "require_certificate",
+        takes: "`true` or `false`",
+        default: "`false`",
+        example: "true",
+        doc: "A client without a certificate of `ca` is turned away.",
+        read: |draft, value| set(&mut draft.listener.tls.require_certificate, boolean(value)),
+    },
+    Key {
+        name: "crl",
+        takes: "path",
+        default: "none",
+        example: "\"/etc/midge/revoked.pem\"",
+        doc: "PEM: lists of certificates that their authorities have revoked.",
+        read: |draft, value| set(&mut draft.listener.tls.revoked, path(value).map(Some)),
+    },
+    Key {
+        name: "user_name",
+        takes: "`\"none\"`, `\"cn\"` or `\"subject\"`",
+        default: "`\"none\"`",
+        example: "\"cn\"",
+        doc: "What of a client's certificate is its user name, which then needs no password: the common name, or the \
+              whole subject.",
+        read: |draft, value| {
+            let words = [
+                ("none", CertificateName::Unused),
+                ("cn", CertificateName::CommonName),
+                ("subject", CertificateName::Subject),
+            ];
+            set(&mut draft.listener.tls.user_name, choice(value, &words))
+        },
+    },
+    Key {
+        name: "version_min",
+        takes: "`\"1.2\"` or `\"1.3\"`",
+        default: "`\"1.2\"`",
+        example: "\"1.3\"",
+        doc: "The oldest version of TLS that is spoken.",
+        read: |draft, value| {
+            let words = [("1.2", TlsVersion::V1_2), ("1.3", TlsVersion::V1_3)];
+            set(&mut draft.listener.tls.version_min, choice(value, &words))
         },
     },
 ];
@@ -310,7 +439,7 @@ const HTTP: &[Key] = &[Key {
     default: "none: nothing is served",
     example: "\"127.0.0.1:9883\"",
     doc: "An IP address of this machine and a port.",
-    read: |draft, value| set(&mut draft.config.http, bind(value).map(Some)),
+    read: |draft, value| set(&mut draft.config.http, tcp_address(value).map(Some)),
 }];
 
 const LOG: &[Key] = &[
@@ -474,7 +603,33 @@ fn check_site_name(name: &str) -> Result<(), String> {
     Ok(())
 }
 
-fn bind(value: &Value<'_>) -> Result<SocketAddr, Fault> {
+fn mode(value: &Value<'_>) -> Result<u32, Fault> {
+    let digits = text(value)?;
+    let is_octal = (1..=4).contains(&digits.len()) && digits.bytes().all(|digit| (b'0'..=b'7').contains(&digit));
+    let mode = u32::from_str_radix(digits, 8).ok().filter(|mode| is_octal && *mode <= 0o777);
+    mode.ok_or_else(|| fault(value, format!("{}: write three octal digits such as \"660\"", found(digits))))
+}
+
+fn count(value: &Value<'_>) -> Result<usize, Fault> {
+    const MOST: u64 = 10_000_000;
+    let write = || format!("write a number without quotes, from 1 to {MOST}");
+    match value.get_ref() {
+        DeValue::Integer(shown) => number(value)
+            .filter(|number| (1..=MOST).contains(number))
+            .and_then(|number| usize::try_from(number).ok())
+            .ok_or_else(|| fault(value, format!("found {}: {}", shown.as_str(), write()))),
+        _ => Err(wrong_type(value, &format!("a number without quotes, from 1 to {MOST}"))),
+    }
+}
+
+fn bind(value: &Value<'_>) -> Result<Bind, Fault> {
+    let text = value.get_ref().as_str().unwrap_or_default();
+    let Some(path) = text.strip_prefix("unix:") else { return tcp_address(value).map(Bind::Tcp) };
+    check_socket_path(path).map_err(|reason| fault(value, format!("{}: {reason}", found(text))))?;
+    Ok(Bind::Unix { path: PathBuf::from(path), mode: None })
+}
+
+fn tcp_address(value: &Value<'_>) -> Result<SocketAddr, Fault> {
     let text = match value.get_ref() {
         DeValue::Integer(port) => {
             let port = port.as_str();
@@ -494,4 +649,17 @@ fn bind(value: &Value<'_>) -> Result<SocketAddr, Fault> {
         _ => "write an IP address of this machine and a port, such as \"127.0.0.1:1883\" or \"[::]:1883\"".to_owned(),
     };
     Err(fault(value, format!("{}: {write}", found(text))))
+}
+
+/// What the kernel takes for the file of a Unix socket.
+pub(super) fn check_socket_path(path: &str) -> Result<(), String> {
+    // sockaddr_un has room for 108 bytes, and one of them ends the path.
+    const PATH_BYTES_MAX: usize = 107;
+    if !path.starts_with('/') || path.contains('\0') {
+        return Err("write the whole path of the socket, such as /run/midge/mqtt.sock".to_owned());
+    }
+    if path.len() > PATH_BYTES_MAX {
+        return Err(format!("write a path of at most {PATH_BYTES_MAX} bytes: the kernel takes no longer one"));
+    }
+    Ok(())
 }

@@ -137,8 +137,12 @@ limits! {
     connect_packet_max: u32, Bytes, 100_000, KIB, 268_435_460;
     /// Clients connected at once.
     connections_max: usize, Count, 100_000, 1, 10_000_000;
-    /// Clients connected at once from one IP address.
+    /// Clients connected at once from one IPv4 address, or from one /64 network of IPv6.
     connections_per_address_max: usize, Count, 10_000, 1, 10_000_000;
+    /// New connections per second from one IP address, of which ten seconds' worth may come at once.
+    connection_rate_per_address_max: u32, Count, 10_000, 1, 1_000_000;
+    /// Time in which a connection must be through with its PROXY header, TLS and WebSocket request.
+    handshake_max: Duration, Time, 10, 1, 300;
     /// Longest keep-alive that a client gets; an MQTT 5 client that asks for more is told this one.
     keep_alive_max: Duration, Time, 65_535, 10, 65_535;
     /// Messages of QoS 1 and 2 on their way to one client and not yet acknowledged.

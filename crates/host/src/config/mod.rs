@@ -6,6 +6,7 @@
 mod address;
 mod keys;
 mod limits;
+mod listener;
 mod mosquitto;
 mod native;
 mod reference;
@@ -16,13 +17,14 @@ mod units;
 
 pub use address::{Address, Mailbox, Secret, TurnServer};
 pub use limits::{LIMITS, Limit, Limits, Unit};
+pub use listener::{Bind, CertificateName, Listener, Protocol, Tls, TlsVersion};
 pub use reference::reference;
 pub use report::{Problem, Report, Severity};
 
 use crate::store::SyncMode;
 use mqtt::topic::{Filter, FilterBuf};
 use std::io::{self, Read};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -61,15 +63,6 @@ pub struct Site {
     pub sync: SyncMode,
     /// How often `$SYS` is brought up to date; zero: never.
     pub sys_interval: Duration,
-}
-
-/// A TCP socket that takes MQTT clients.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Listener {
-    /// Address and port; port 0 takes a free one, `[::]` takes IPv4 too where the machine allows.
-    pub bind: SocketAddr,
-    /// Always true today: authentication is not built yet, so a listener that would need it is refused.
-    pub allow_anonymous: bool,
 }
 
 /// The other sites and the ways to them.
@@ -172,28 +165,22 @@ impl Default for Mesh {
     }
 }
 
-impl Listener {
-    /// For clients of this machine only, as mosquitto's `-p`.
-    pub fn on_loopback(port: u16) -> Self {
-        Self { bind: SocketAddr::from((Ipv4Addr::LOCALHOST, port)), allow_anonymous: true }
-    }
-}
-
 fn everything() -> FilterBuf {
     Filter::parse("#").expect("'#' is a filter").to_buf()
 }
 
 /// Reads and checks a file; a file that can't be read is a problem like any other.
 pub fn read(path: &Path) -> Report {
-    match read_bounded(path) {
+    match read_bounded(path, FILE_BYTES_MAX) {
         Ok(bytes) => check(&bytes, path),
         Err(error) => Report::unreadable(path, &error),
     }
 }
 
-fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
+/// At most one byte more than `bytes_max`, which tells that there are more.
+pub(crate) fn read_bounded(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    std::fs::File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    std::fs::File::open(path)?.take(bytes_max + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 

@@ -2,13 +2,13 @@
 //!
 //! Read as mosquitto 2 reads it: one directive per line, its value the rest of the line; `#` begins a comment only in
 //! the first column; a listener's directives follow its `listener` line. What is not understood is refused.
+mod listeners;
+
 use super::report::{Problem, Report, Severity, nearest, quoted};
-use super::{Config, Level, Limit, Listener, LogTarget, MQTT_PORT, QueueFull};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use super::{CertificateName, Config, Level, Limit, LogTarget, QueueFull};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-const LISTENERS_MAX: usize = 64;
 /// What a PUBLISH may carry beside its payload: header, longest topic, properties of a usual size.
 const PUBLISH_OVERHEAD: u64 = 72 * 1024;
 
@@ -20,18 +20,39 @@ const DIRECTIVES: &[(&str, Apply)] = &[
     ("listener", |reader, line| reader.listener(line)),
     ("port", |reader, line| reader.default_port(line)),
     ("bind_address", |reader, line| reader.default_bind(line)),
-    ("allow_anonymous", |reader, line| {
-        reader.allow_anonymous = Some((boolean(line.value)?, line.place));
+    ("allow_anonymous", |reader, line| reader.allow_anonymous(line)),
+    ("per_listener_settings", |reader, line| reader.per_listener_settings(line)),
+    ("protocol", |reader, line| reader.protocol(line)),
+    ("socket_domain", |reader, line| reader.socket_domain(line)),
+    ("bind_interface", |reader, line| reader.interface(line)),
+    ("enable_proxy_protocol", |reader, line| reader.proxy_protocol(line)),
+    ("certfile", |reader, line| reader.certificate(line)),
+    ("keyfile", |reader, line| reader.key(line)),
+    ("cafile", |reader, line| reader.authorities(line)),
+    ("capath", |reader, line| reader.authorities(line)),
+    ("crlfile", |reader, line| reader.revoked(line)),
+    ("require_certificate", |reader, line| reader.require_certificate(line)),
+    ("use_identity_as_username", |reader, line| reader.user_name(line, CertificateName::CommonName)),
+    ("use_subject_as_username", |reader, line| reader.user_name(line, CertificateName::Subject)),
+    ("tls_version", |reader, line| reader.tls_version(line)),
+    ("keyform", |_, line| match line.value {
+        "pem" => Ok(()),
+        _ => Err("keys in hardware are not built yet; write pem".to_owned()),
+    }),
+    ("dhparamfile", |reader, line| {
+        reader.note(line, "without effect: keys are exchanged over elliptic curves only");
         Ok(())
     }),
-    ("per_listener_settings", |_, line| match boolean(line.value)? {
-        false => Ok(()),
-        true => Err("settings per listener are not built yet; write false".to_owned()),
+    ("websockets_headers_size", |reader, line| match line.value.parse::<u64>() {
+        Ok(..=8_192) => {
+            reader.note(line, "mapped: midge takes headers of up to 8 KiB");
+            Ok(())
+        }
+        Ok(_) | Err(_) => Err(format!("found {}: midge takes headers of up to 8192 bytes", quoted(line.value))),
     }),
-    ("protocol", |_, line| match line.value {
-        "mqtt" => Ok(()),
-        "websockets" => Err("WebSocket listeners are not built yet; write mqtt".to_owned()),
-        other => Err(format!("found {}: write mqtt", quoted(other))),
+    ("websockets_log_level", |reader, line| {
+        reader.note(line, "without effect: log_type says what is told");
+        Ok(())
     }),
     ("persistence", |_, line| match boolean(line.value)? {
         true => Ok(()),
@@ -41,20 +62,13 @@ const DIRECTIVES: &[(&str, Apply)] = &[
         reader.config.site.data = Some(PathBuf::from(non_empty(line.value)?));
         Ok(())
     }),
-    ("max_inflight_messages", |reader, line| reader.limit(line, "inflight_max", ZeroMeans::NoLimit)),
-    ("max_queued_messages", |reader, line| reader.limit(line, "queue_messages_max", ZeroMeans::NoLimit)),
-    ("max_queued_bytes", |reader, line| reader.limit(line, "queue_bytes_max", ZeroMeans::NoLimit)),
-    ("max_packet_size", |reader, line| reader.limit(line, "packet_max", ZeroMeans::NoLimit)),
+    ("max_inflight_messages", |reader, line| reader.limit(line, "inflight_max")),
+    ("max_queued_messages", |reader, line| reader.limit(line, "queue_messages_max")),
+    ("max_queued_bytes", |reader, line| reader.limit(line, "queue_bytes_max")),
+    ("max_packet_size", |reader, line| reader.limit(line, "packet_max")),
     ("message_size_limit", |reader, line| reader.message_size_limit(line)),
-    ("max_keepalive", |reader, line| reader.limit(line, "keep_alive_max", ZeroMeans::NoLimit)),
-    ("max_connections", |reader, line| match line.value {
-        "-1" => Ok(()),
-        _ => {
-            reader.limit(line, "connections_max", ZeroMeans::Nothing)?;
-            reader.note(line, "mapped: midge counts the clients of all listeners together");
-            Ok(())
-        }
-    }),
+    ("max_keepalive", |reader, line| reader.limit(line, "keep_alive_max")),
+    ("max_connections", |reader, line| reader.connections_max(line)),
     ("sys_interval", |reader, line| {
         let seconds = line.value.parse().ok().filter(|seconds| *seconds <= 86_400);
         let seconds = seconds.ok_or_else(|| format!("found {}: write seconds, 0 for none", quoted(line.value)))?;
@@ -98,34 +112,30 @@ const DIRECTIVES: &[(&str, Apply)] = &[
     }),
 ];
 
+/// Directives of mosquitto 2 that will not be, with the reason.
+const REFUSED: &[(&str, &str)] = &[
+    ("psk_file", "TLS with pre-shared keys is not spoken: rustls has none; give the listener a certificate"),
+    ("psk_hint", "TLS with pre-shared keys is not spoken: rustls has none; give the listener a certificate"),
+    ("ciphers", "rustls offers only suites that are good today: take the line out"),
+    ("ciphers_tls1.3", "rustls offers only suites that are good today: take the line out"),
+    ("tls_engine", "engines of OpenSSL are unknown to rustls: take the line out"),
+    ("tls_engine_kpass_sha1", "engines of OpenSSL are unknown to rustls: take the line out"),
+];
+
 /// Directives of mosquitto 2 whose part is not built yet, by their beginnings, with the part.
 const NOT_BUILT: &[(&str, &str)] = &[
     ("password_file", "passwords are"),
     ("acl_file", "access rules are"),
-    ("psk_file", "TLS is"),
     ("auth_", "authentication plugins are"),
     ("plugin", "plugins are"),
     ("global_plugin", "plugins are"),
     ("opt_", "plugins are"),
-    ("cafile", "TLS is"),
-    ("capath", "TLS is"),
-    ("certfile", "TLS is"),
-    ("keyfile", "TLS is"),
-    ("keyform", "TLS is"),
-    ("ciphers", "TLS is"),
-    ("crlfile", "TLS is"),
-    ("dhparamfile", "TLS is"),
-    ("tls_", "TLS is"),
-    ("require_certificate", "TLS is"),
-    ("use_identity_as_username", "TLS is"),
-    ("use_subject_as_username", "TLS is"),
     ("use_username_as_clientid", "authentication is"),
-    ("psk_hint", "TLS is"),
     ("include_dir", "included files are"),
     ("pid_file", "a file with the process id is"),
     ("user", "changing the user is"),
     ("http_dir", "the web page is"),
-    ("websockets_", "WebSocket listeners are"),
+    ("websockets_origin", "checking the origin of WebSockets is"),
     ("mount_point", "mount points are"),
     ("max_qos", "a highest QoS per listener is"),
     ("max_topic_alias", "topic alias settings are"),
@@ -139,11 +149,8 @@ const NOT_BUILT: &[(&str, &str)] = &[
     ("persistence_file", "a name for the store's file is"),
     ("memory_limit", "a limit of memory is"),
     ("max_clientid_len", "client id rules are"),
-    ("bind_interface", "binding to a network interface is"),
-    ("socket_domain", "choosing IPv4 or IPv6 is"),
     ("log_timestamp_format", "a format of times in the log is"),
     ("log_facility", "syslog is"),
-    ("websockets_log_level", "WebSocket listeners are"),
     ("connection", "bridges are"),
     ("address", "bridges are"),
     ("bridge_", "bridges are"),
@@ -168,10 +175,7 @@ pub(super) fn check(text: &str, path: &Path) -> Report {
     let mut reader = Reader {
         config: Config { queue_full: QueueFull::Drop, ..Config::default() },
         report: Report::new(path),
-        listeners: Vec::new(),
-        default_port: None,
-        default_bind: None,
-        allow_anonymous: None,
+        listeners: listeners::Drafts::default(),
         log_level: None,
         log_dest: None,
         is_silent_about_connections: false,
@@ -193,26 +197,16 @@ struct Line<'l> {
 }
 
 /// Line and column, from 1.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 struct Place {
     line: usize,
     column: usize,
 }
 
-/// What mosquitto means by 0 where a limit stands.
-#[derive(Clone, Copy)]
-enum ZeroMeans {
-    NoLimit,
-    Nothing,
-}
-
 struct Reader<'t> {
     config: Config,
     report: Report,
-    listeners: Vec<(SocketAddr, Place)>,
-    default_port: Option<(u16, Place)>,
-    default_bind: Option<(&'t str, Place)>,
-    allow_anonymous: Option<(bool, Place)>,
+    listeners: listeners::Drafts,
     log_level: Option<Level>,
     log_dest: Option<&'t str>,
     is_silent_about_connections: bool,
@@ -249,43 +243,13 @@ impl<'t> Reader<'t> {
         self.tell(line.place, line.name, message.to_owned(), Severity::Note);
     }
 
-    fn listener(&mut self, line: Line<'t>) -> Result<(), String> {
-        let mut words = line.value.split_ascii_whitespace();
-        let port = words.next().ok_or("found nothing: write listener PORT [ADDRESS]")?;
-        let host = words.next();
-        if let Some(more) = words.next() {
-            return Err(format!("found {} after the address: write listener PORT [ADDRESS]", quoted(more)));
-        }
-        if host.is_some_and(|host| host.starts_with('/')) {
-            return Err("Unix sockets are not built yet; write listener PORT [ADDRESS]".to_owned());
-        }
-        if self.listeners.len() >= LISTENERS_MAX {
-            return Err(format!("found more than {LISTENERS_MAX} listeners: write fewer"));
-        }
-        self.listeners.push((SocketAddr::new(bind_ip(host)?, parse_port(port)?), line.place));
-        Ok(())
-    }
-
-    fn default_port(&mut self, line: Line<'t>) -> Result<(), String> {
-        self.default_port = Some((parse_port(line.value)?, line.place));
-        Ok(())
-    }
-
-    fn default_bind(&mut self, line: Line<'t>) -> Result<(), String> {
-        bind_ip(Some(line.value))?;
-        self.default_bind = Some((line.value, line.place));
-        Ok(())
-    }
-
-    fn limit(&mut self, line: Line<'_>, name: &str, zero: ZeroMeans) -> Result<(), String> {
+    /// A limit where mosquitto means by 0 that there is none.
+    fn limit(&mut self, line: Line<'_>, name: &str) -> Result<(), String> {
         let limit = Limit::named(name).ok_or("unknown limit")?;
         let found: u64 = line.value.parse().map_err(|_| format!("found {}: write a number", quoted(line.value)))?;
-        let amount = match (found, zero) {
-            (0, ZeroMeans::NoLimit) => limit.most,
-            _ => found,
-        };
+        let amount = if found == 0 { limit.most } else { found };
         limit.set(&mut self.config.limits, amount).map_err(|write| format!("found {found}: {write}"))?;
-        if matches!((found, zero), (0, ZeroMeans::NoLimit)) {
+        if found == 0 {
             self.note(line, &format!("0 means here the highest that midge can keep: {}", limit.unit.show(limit.most)));
         }
         Ok(())
@@ -343,45 +307,12 @@ impl<'t> Reader<'t> {
         let is_capped = self.is_silent_about_connections && level == Level::Info;
         self.config.log.level = if is_capped { Level::Notice } else { level };
     }
-
-    /// As mosquitto: `port` or `bind_address` make a default listener beside those of `listener` lines; without any,
-    /// clients of this machine only, and anonymous.
-    fn finish_listeners(&mut self) {
-        if let Some(place) = self.default_port.map(|(_, place)| place).or(self.default_bind.map(|(_, place)| place)) {
-            let port = self.default_port.map_or(MQTT_PORT, |(port, _)| port);
-            // A bad address was reported at its own line and is not kept.
-            if let Ok(ip) = bind_ip(self.default_bind.map(|(host, _)| host)) {
-                self.listeners.push((SocketAddr::new(ip, port), place));
-            }
-        }
-        let listeners = std::mem::take(&mut self.listeners);
-        if let Some((false, place)) = self.allow_anonymous {
-            let message = "found false: passwords are not built yet, so nobody could connect; write true".to_owned();
-            return self.tell(place, "allow_anonymous", message, Severity::Error);
-        }
-        if self.allow_anonymous.is_none() {
-            for (bind, place) in &listeners {
-                let message = format!(
-                    "{bind} would refuse all clients: passwords are not built yet; if whoever reaches it may read and \
-                     write everything, add the line: allow_anonymous true"
-                );
-                self.tell(*place, "listener", message, Severity::Error);
-            }
-        }
-        for (index, (bind, place)) in listeners.iter().enumerate() {
-            if bind.port() != 0 && listeners[..index].iter().any(|(other, _)| other == bind) {
-                let message = format!("{bind} is the address of a listener above: write another port");
-                self.tell(*place, "listener", message, Severity::Error);
-            }
-        }
-        if !listeners.is_empty() {
-            let anonymous = |(bind, _)| Listener { bind, allow_anonymous: true };
-            self.config.listeners = listeners.into_iter().map(anonymous).collect();
-        }
-    }
 }
 
 fn unknown(name: &str) -> String {
+    if let Some((_, reason)) = REFUSED.iter().find(|(refused, _)| *refused == name) {
+        return (*reason).to_owned();
+    }
     let is_named = |beginning: &str| name == beginning || (beginning.ends_with('_') && name.starts_with(beginning));
     if let Some((_, part)) = NOT_BUILT.iter().find(|(beginning, _)| is_named(beginning)) {
         return format!("{part} not built yet; take the line out");
@@ -403,23 +334,6 @@ fn boolean(value: &str) -> Result<bool, String> {
 
 fn non_empty(value: &str) -> Result<&str, String> {
     if value.is_empty() || value.contains('\0') { Err("found no path: write one".to_owned()) } else { Ok(value) }
-}
-
-fn parse_port(text: &str) -> Result<u16, String> {
-    match text.parse() {
-        Ok(0) => Err("found port 0: Unix sockets are not built yet; write a port from 1 to 65535".to_owned()),
-        Ok(port) => Ok(port),
-        Err(_) => Err(format!("found {}: write a port from 1 to 65535", quoted(text))),
-    }
-}
-
-/// Without an address: all of the machine, IPv4 included.
-fn bind_ip(host: Option<&str>) -> Result<IpAddr, String> {
-    match host {
-        None => Ok(IpAddr::V6(Ipv6Addr::UNSPECIFIED)),
-        Some("localhost") => Ok(IpAddr::V4(Ipv4Addr::LOCALHOST)),
-        Some(host) => host.parse().map_err(|_| format!("found {}: write an IP address of this machine", quoted(host))),
-    }
 }
 
 /// A number and `h`, `d`, `w`, `m` (30 days) or `y` (365 days), as mosquitto counts them.

@@ -1,9 +1,9 @@
 //! The TOML form. The document is walked by hand along the table of keys, not by `serde`, which would stop at the
 //! first problem.
-use super::keys::{self, Draft, Fault, Key, ListenerDraft, NOT_BUILT, SECTIONS, Section, Value};
+use super::keys::{self, Draft, Fault, Key, ListenerDraft, NOT_BUILT, SECTIONS, Section, TLS_SECTION, Value};
 use super::limits::{Limit, Unit};
 use super::report::{Report, nearest, quoted};
-use super::{Config, LIMITS, Listener};
+use super::{Bind, CertificateName, Config, LIMITS, Listener, Tls};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
@@ -145,8 +145,11 @@ impl Reader<'_> {
 
     /// Turns the keys of one `[[listener]]` into a listener, if whoever reaches it was meant to.
     fn listener(&mut self, header: Range<usize>, table: &DeTable<'_>) {
-        let ListenerDraft { bind, allow_anonymous } = std::mem::take(&mut self.draft.listener);
-        let Some(bind) = bind else {
+        if let Some(DeValue::Table(keys)) = table.get("tls").map(|value| value.get_ref()) {
+            self.section(&TLS_SECTION, keys);
+        }
+        let draft = std::mem::take(&mut self.draft.listener);
+        let Some(bind) = draft.bind.clone() else {
             // A bad bind has been reported already.
             if !table.contains_key("bind") {
                 let message = "found no address: write bind = \"127.0.0.1:1883\"".to_owned();
@@ -155,13 +158,13 @@ impl Reader<'_> {
             return;
         };
         let place = |key| table.get(key).map_or(header.clone(), |value| value.span());
-        match allow_anonymous {
+        match draft.allow_anonymous {
             Some(false) => {
                 let message = "found false: passwords are not built yet, so nobody could connect; write true, or take \
                                the listener out";
                 return self.error(place("allow_anonymous"), "listener.allow_anonymous".to_owned(), message.to_owned());
             }
-            None if !bind.ip().is_loopback() && !table.contains_key("allow_anonymous") => {
+            None if !bind.is_local() && !table.contains_key("allow_anonymous") => {
                 let message = format!(
                     "{bind} can be reached by other machines, and passwords are not built yet: whoever reaches it may \
                      read and write everything; if that is meant, write allow_anonymous = true below, else bind to \
@@ -171,11 +174,20 @@ impl Reader<'_> {
             }
             None | Some(true) => {}
         }
-        if bind.port() != 0 && self.listeners.iter().any(|other| other.bind == bind) {
-            let message = format!("{bind} is the address of a listener above: write another port");
+        if self.listeners.iter().any(|other| other.bind.is_same_place(&bind)) {
+            let other = if matches!(bind, Bind::Unix { .. }) { "path" } else { "port" };
+            let message = format!("{bind} is the address of a listener above: write another {other}");
             return self.error(place("bind"), "listener.bind".to_owned(), message);
         }
-        self.listeners.push(Listener { bind, allow_anonymous: true });
+        if let Err((key, message)) = unfit(&bind, &draft) {
+            return self.error(place(key), format!("listener.{key}"), message);
+        }
+        match tls(table.contains_key("tls"), &draft) {
+            Ok(tls) => self.listeners.push(listener(bind, tls, draft)),
+            // A bad path has been reported already.
+            Err((key, _)) if has_key(table, key) => {}
+            Err((_, message)) => self.error(place("tls"), "listener.tls".to_owned(), message.to_owned()),
+        }
     }
 
     fn unknown_section(&mut self, name: &str, span: Range<usize>) {
@@ -221,6 +233,62 @@ impl Reader<'_> {
 
     fn error(&mut self, span: Range<usize>, key: String, message: String) {
         self.report.error_at(self.text, span.start, key, message);
+    }
+}
+
+fn has_key(table: &DeTable<'_>, key: &str) -> bool {
+    match table.get("tls").map(|value| value.get_ref()) {
+        Some(DeValue::Table(keys)) => keys.contains_key(key),
+        // What is no table has been reported as such.
+        Some(_) | None => true,
+    }
+}
+
+/// Keys that have no meaning for a socket of this kind.
+fn unfit(bind: &Bind, draft: &ListenerDraft) -> Result<(), (&'static str, String)> {
+    let nothing = |what: &str| format!("{what}: take it out");
+    match bind {
+        Bind::Tcp(_) if draft.mode.is_some() => Err(("mode", nothing("only the file of a Unix socket has a mode"))),
+        Bind::Unix { .. } if draft.interface.is_some() => {
+            Err(("interface", nothing("a Unix socket has no network interface")))
+        }
+        Bind::Tcp(_) | Bind::Unix { .. } => Ok(()),
+    }
+}
+
+/// The TLS of a listener, or which key of it is missing.
+fn tls(is_wanted: bool, draft: &ListenerDraft) -> Result<Option<Tls>, (&'static str, &'static str)> {
+    if !is_wanted {
+        return Ok(None);
+    }
+    let certificate = draft.certificate.clone().ok_or(("cert", "found no certificate: write cert = \"/PATH\""))?;
+    let key = draft.key.clone().ok_or(("key", "found no key: write key = \"/PATH\""))?;
+    let tls = Tls { certificate, key, ..draft.tls.clone() };
+    if tls.authorities.is_empty() {
+        let needs = [
+            ("require_certificate", tls.require_certificate),
+            ("crl", tls.revoked.is_some()),
+            ("user_name", tls.user_name != CertificateName::Unused),
+        ];
+        if needs.iter().any(|(_, is_given)| *is_given) {
+            return Err(("ca", "certificates of clients are checked against authorities: write ca = \"/PATH\""));
+        }
+    }
+    Ok(Some(tls))
+}
+
+fn listener(bind: Bind, tls: Option<Tls>, draft: ListenerDraft) -> Listener {
+    let bind = match bind {
+        Bind::Unix { path, .. } => Bind::Unix { path, mode: draft.mode },
+        tcp @ Bind::Tcp(_) => tcp,
+    };
+    Listener {
+        interface: draft.interface,
+        protocol: draft.protocol,
+        tls,
+        proxy_protocol: draft.proxy_protocol,
+        connections_max: draft.connections_max,
+        ..Listener::plain(bind)
     }
 }
 

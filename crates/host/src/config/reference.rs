@@ -1,6 +1,6 @@
 //! The tables of `docs/configuration.md`, made from the tables that read the file: they can't disagree.
 use super::LIMITS;
-use super::keys::{NOT_BUILT, SECTIONS};
+use super::keys::{NOT_BUILT, SECTIONS, Section, TLS_SECTION};
 use super::limits::Unit;
 use super::native::header;
 use std::fmt::Write as _;
@@ -8,17 +8,16 @@ use std::fmt::Write as _;
 /// Markdown that describes every key: what it takes, what holds without it, what it is for.
 pub fn reference() -> String {
     let mut text = String::new();
-    for section in SECTIONS {
-        row(&mut text, format_args!("### `{}`\n\n{}\n", header(section), section.doc));
-        row(&mut text, format_args!("| key | takes | default | for |\n|---|---|---|---|"));
-        for key in section.keys {
-            let takes = format!("{}, as `{}`", key.takes, key.example);
-            row(&mut text, format_args!("| `{}` | {takes} | {} | {} |", key.name, key.default, key.doc));
-        }
-        if section.name == "limits" {
+    for part in SECTIONS {
+        section(&mut text, part);
+        if part.name == "limits" {
             limits(&mut text);
         }
         text.push('\n');
+        if part.name == "listener" {
+            section(&mut text, &TLS_SECTION);
+            text.push('\n');
+        }
     }
     row(&mut text, format_args!("### Not built yet\n\nRefused with this reason:\n"));
     for later in NOT_BUILT {
@@ -30,6 +29,15 @@ pub fn reference() -> String {
         row(&mut text, format_args!("- `{name}`: {}", later.reason));
     }
     text
+}
+
+fn section(text: &mut String, section: &Section) {
+    row(text, format_args!("### `{}`\n\n{}\n", header(section), section.doc));
+    row(text, format_args!("| key | takes | default | for |\n|---|---|---|---|"));
+    for key in section.keys {
+        let takes = format!("{}, as `{}`", key.takes, key.example);
+        row(text, format_args!("| `{}` | {takes} | {} | {} |", key.name, key.default, key.doc));
+    }
 }
 
 fn limits(text: &mut String) {

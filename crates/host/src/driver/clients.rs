@@ -1,13 +1,16 @@
-//! Plain TCP: listeners and client connections of the driver's own epoll loop. Bytes go to the node and come from its
-//! buffers; no word of MQTT is understood here.
-use mio::net::{TcpListener, TcpStream};
+//! Listeners and client connections. Those that are MQTT from their first byte are on the driver's own epoll loop; the
+//! others come and go through a gateway. Bytes go to the node and come from its buffers; no word of MQTT is understood
+//! here.
+use super::admission::{Admission, Denial, Origin, Origins, Refused};
+use super::socket::{Listening, Peer, Socketed};
+use crate::config::{self, Bind};
+use crate::gateway::{Gateway, Introduction, Manner, News, Order, WRITE_WINDOW};
 use mio::{Interest, Registry, Token};
-use mqtt::Now;
+use mqtt::{Instant, Now};
 use node::{ConnId, Input, Node};
 use slab::Slab;
-use std::collections::HashMap;
 use std::io::{self, IoSlice, Read, Write};
-use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Bytes taken from one connection before the others have their turn.
@@ -20,26 +23,6 @@ const STARVED_PAUSE: Duration = Duration::from_millis(100);
 /// Pieces of one vectored write.
 const PIECES_MAX: usize = 16;
 
-/// How many clients may come, and from where.
-#[derive(Clone, Copy, Debug)]
-pub struct Admission {
-    /// Connections in all.
-    pub connections_max: usize,
-    /// Connections from one IP address.
-    pub per_address_max: usize,
-}
-
-/// What was turned away at the door.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Refused {
-    /// More connections than `connections_max`.
-    pub full: u64,
-    /// More connections than one address may have.
-    pub per_address: u64,
-    /// Times that the system had no descriptor for one more; the client waits then.
-    pub starved: u64,
-}
-
 /// All listeners and connections.
 #[derive(Debug)]
 pub struct Clients {
@@ -47,8 +30,10 @@ pub struct Clients {
     connections: Slab<Connection>,
     generation: u32,
     first_token: usize,
-    admission: Admission,
-    per_address: HashMap<IpAddr, u32>,
+    connections_max: usize,
+    origins: Origins,
+    /// Threads for connections that are not MQTT from their first byte; a slot belongs to one of them.
+    gateways: Vec<Gateway>,
     /// Slots that have, or may have, more to read.
     readable: Vec<usize>,
     /// Slots with bytes to send, once each.
@@ -62,21 +47,62 @@ pub struct Clients {
 
 #[derive(Debug)]
 struct Listener {
-    socket: TcpListener,
+    socket: Listening,
+    config: config::Listener,
+    /// What its connections need before they are MQTT.
+    manner: Option<Arc<Manner>>,
+    connections: usize,
     ready: bool,
 }
 
 #[derive(Debug)]
 struct Connection {
-    stream: TcpStream,
+    stream: Stream,
     generation: u32,
-    address: IpAddr,
+    listener: u32,
+    origin: Option<Origin>,
     reading: Reading,
     writing: Writing,
     /// Its end has been seen, behind bytes that may still be there: no edge follows any more.
     hung_up: bool,
     dirty: bool,
     closing: bool,
+}
+
+/// How bytes come and go.
+#[derive(Debug)]
+enum Stream {
+    Own(Socketed),
+    Gated(Box<Gated>),
+}
+
+/// A connection behind a gateway.
+#[derive(Debug)]
+struct Gated {
+    peer: Peer,
+    stage: Stage,
+    /// Bytes that the gateway takes at present.
+    room: usize,
+    /// What came while the node did not listen; bounded by the gateway's window.
+    inbox: Vec<Vec<u8>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Not MQTT yet: the node does not know it.
+    Unready,
+    Serving,
+    /// The gateway says goodbye.
+    Leaving,
+}
+
+/// A listener that can't be opened.
+#[derive(Debug)]
+pub struct Closed {
+    /// Where.
+    pub bind: Bind,
+    /// The system's reason.
+    pub error: io::Error,
 }
 
 /// Whether bytes may be waiting, with edge-triggered readiness.
@@ -98,30 +124,32 @@ enum Writing {
 }
 
 impl Clients {
-    /// Listens on `addresses`; tokens of connections start at `first_token`.
+    /// Listens; tokens of connections start at `first_token`. Each listener has its manner beside it.
     ///
     /// # Errors
     /// Names the address that can't be listened on.
     pub fn listen(
-        addresses: &[SocketAddr],
+        doors: Vec<(config::Listener, Option<Manner>)>,
         registry: &Registry,
         tokens: &mut dyn FnMut() -> Token,
         first_token: usize,
         admission: Admission,
-    ) -> Result<Self, (SocketAddr, io::Error)> {
+    ) -> Result<Self, Closed> {
         let mut listeners = Vec::new();
-        for &address in addresses {
-            let mut socket = TcpListener::bind(address).map_err(|error| (address, error))?;
-            registry.register(&mut socket, tokens(), Interest::READABLE).map_err(|error| (address, error))?;
-            listeners.push(Listener { socket, ready: false });
+        for (config, manner) in doors {
+            let closed = |error| Closed { bind: config.bind.clone(), error };
+            let mut socket = Listening::open(&config).map_err(closed)?;
+            socket.register(registry, tokens()).map_err(closed)?;
+            listeners.push(Listener { socket, config, manner: manner.map(Arc::new), connections: 0, ready: false });
         }
         Ok(Self {
             listeners,
             connections: Slab::new(),
             generation: 0,
             first_token,
-            admission,
-            per_address: HashMap::new(),
+            connections_max: admission.connections_max,
+            origins: Origins::new(admission),
+            gateways: Vec::new(),
             readable: Vec::new(),
             dirty: Vec::new(),
             buffer: vec![0; READ_BUFFER].into_boxed_slice(),
@@ -130,9 +158,30 @@ impl Clients {
         })
     }
 
-    /// The addresses that are listened on, with the ports that the system chose.
-    pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.listeners.iter().filter_map(|listener| listener.socket.local_addr().ok()).collect()
+    /// Whether a listener needs gateways.
+    pub fn needs_gateways(&self) -> bool {
+        self.listeners.iter().any(|listener| listener.manner.is_some())
+    }
+
+    /// The gateways, before the first connection comes.
+    pub fn set_gateways(&mut self, gateways: Vec<Gateway>) {
+        self.gateways = gateways;
+    }
+
+    /// Connections that come from now on are treated in these ways; those of a listener without any as before.
+    pub fn set_manners(&mut self, manners: Vec<Option<Manner>>) {
+        for (listener, manner) in self.listeners.iter_mut().zip(manners) {
+            listener.manner = manner.map(Arc::new).or(listener.manner.take());
+        }
+    }
+
+    /// The listeners as they are configured, with the ports that the system chose.
+    pub fn listeners(&self) -> Vec<config::Listener> {
+        let with_port = |listener: &Listener| config::Listener {
+            bind: listener.socket.bind().unwrap_or_else(|| listener.config.bind.clone()),
+            ..listener.config.clone()
+        };
+        self.listeners.iter().map(with_port).collect()
     }
 
     /// A listener has connections waiting.
@@ -190,7 +239,7 @@ impl Clients {
         for _ in 0..ACCEPT_BUDGET {
             let Some(listener) = self.listeners.get_mut(index).filter(|listener| listener.ready) else { return };
             match listener.socket.accept() {
-                Ok((stream, address)) => self.admit(stream, address, registry, node, now),
+                Ok((socket, peer)) => self.admit(index, (socket, peer), registry, node, now),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => listener.ready = false,
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 // Out of descriptors: what waits in the backlog is taken when there are some again.
@@ -203,38 +252,148 @@ impl Clients {
         }
     }
 
-    fn admit(&mut self, stream: TcpStream, address: SocketAddr, registry: &Registry, node: &mut Node, now: Now) {
-        if self.connections.len() >= self.admission.connections_max {
+    fn admit(
+        &mut self,
+        index: usize,
+        (socket, peer): (Socketed, Peer),
+        registry: &Registry,
+        node: &mut Node,
+        now: Now,
+    ) {
+        let Some(listener) = self.listeners.get(index) else { return };
+        let is_full = listener.config.connections_max.is_some_and(|max| listener.connections >= max);
+        if is_full || self.connections.len() >= self.connections_max {
             self.refused.full += 1;
             return;
         }
-        let count = self.per_address.entry(address.ip()).or_insert(0);
-        if *count as usize >= self.admission.per_address_max {
-            self.refused.per_address += 1;
+        // Behind a proxy the client's address is still to come.
+        let origin = Origin::of(peer).filter(|_| !listener.config.proxy_protocol);
+        let manner = listener.manner.clone();
+        if !self.enter(origin, now) {
             return;
         }
-        *count += 1;
-        // Latency over packet count; a socket that refuses the option still works.
-        let _ = stream.set_nodelay(true);
+        let slot = self.connections.vacant_key();
         self.generation = self.generation.wrapping_add(1);
-        let slot = self.connections.insert(Connection {
+        let conn = ConnId { slot: slot as u32, generation: self.generation };
+        let is_gated = manner.is_some();
+        let stream = match manner {
+            Some(manner) => {
+                order(&mut self.gateways, conn, Order::Take { conn, socket, manner });
+                let (stage, room) = (Stage::Unready, WRITE_WINDOW);
+                Stream::Gated(Box::new(Gated { peer, stage, room, inbox: Vec::new() }))
+            }
+            None => {
+                let (mut socket, token) = (socket, Token(self.first_token + slot));
+                if registry.register(&mut socket, token, Interest::READABLE | Interest::WRITABLE).is_err() {
+                    return self.leave(origin, now);
+                }
+                Stream::Own(socket)
+            }
+        };
+        self.connections.insert(Connection {
             stream,
             generation: self.generation,
-            address: address.ip(),
+            listener: index as u32,
+            origin,
             reading: Reading::Idle,
             writing: Writing::Free,
             hung_up: false,
             dirty: false,
             closing: false,
         });
-        let connection = &mut self.connections[slot];
-        let token = Token(self.first_token + slot);
-        if registry.register(&mut connection.stream, token, Interest::READABLE | Interest::WRITABLE).is_err() {
-            self.release(slot);
-            return;
+        if let Some(listener) = self.listeners.get_mut(index) {
+            listener.connections += 1;
         }
-        let conn = ConnId { slot: slot as u32, generation: self.generation };
-        node.handle(now, Input::Opened { conn, origin: &address.to_string() });
+        if !is_gated {
+            node.handle(now, Input::Opened { conn, origin: &peer.to_string(), identity: None });
+        }
+    }
+
+    /// Whether a client from there may come.
+    fn enter(&mut self, origin: Option<Origin>, now: Now) -> bool {
+        let Some(origin) = origin else { return true };
+        match self.origins.enter(origin, since_start(now)) {
+            Ok(()) => return true,
+            Err(Denial::TooMany) => self.refused.per_address += 1,
+            Err(Denial::TooFast) => self.refused.too_fast += 1,
+        }
+        false
+    }
+
+    fn leave(&mut self, origin: Option<Origin>, now: Now) {
+        if let Some(origin) = origin {
+            self.origins.leave(origin, since_start(now));
+        }
+    }
+
+    /// What a gateway has to tell. Returns a connection that never became MQTT, and why.
+    pub fn gateway_news(&mut self, news: News, node: &mut Node, now: Now) -> Option<(Peer, String)> {
+        match news {
+            News::Ready { conn, client } => return self.ready(conn, &client, node, now),
+            News::Received { conn, bytes } => self.received(conn, bytes, node, now),
+            News::Written { conn, bytes } => {
+                let slot = conn.slot as usize;
+                let connection = self.current(conn)?;
+                if let Stream::Gated(gated) = &mut connection.stream {
+                    gated.room += bytes;
+                }
+                if connection.writing == Writing::Blocked {
+                    connection.writing = Writing::Free;
+                    self.mark_slot(slot);
+                }
+            }
+            News::Ended { conn, why } => return self.ended(conn, why, node, now),
+        }
+        None
+    }
+
+    fn ready(&mut self, conn: ConnId, client: &Introduction, node: &mut Node, now: Now) -> Option<(Peer, String)> {
+        let connection = self.current(conn)?;
+        let Stream::Gated(gated) = &mut connection.stream else { return None };
+        gated.stage = Stage::Serving;
+        let proxy = gated.peer;
+        if let Some(peer) = client.address {
+            gated.peer = peer;
+            let origin = Origin::of(peer);
+            if !self.enter(origin, now) {
+                self.release(conn.slot as usize, now);
+                return Some((peer, format!("too many connections from its address, through {proxy}")));
+            }
+            self.current(conn)?.origin = origin;
+        }
+        let peer = client.address.unwrap_or(proxy);
+        node.handle(now, Input::Opened { conn, origin: &peer.to_string(), identity: client.user.as_deref() });
+        None
+    }
+
+    fn received(&mut self, conn: ConnId, bytes: Vec<u8>, node: &mut Node, now: Now) {
+        let connection = current(&mut self.connections, conn).filter(|connection| !connection.closing);
+        let Some(connection) = connection else { return };
+        let Stream::Gated(gated) = &mut connection.stream else { return };
+        match &mut connection.reading {
+            Reading::Idle => {
+                node.handle(now, Input::Received { conn, bytes: &bytes });
+                order(&mut self.gateways, conn, Order::Taken { conn, bytes: bytes.len() });
+            }
+            Reading::Queued => gated.inbox.push(bytes),
+            Reading::Paused { pending } => {
+                *pending = true;
+                gated.inbox.push(bytes);
+            }
+        }
+    }
+
+    fn ended(&mut self, conn: ConnId, why: Option<String>, node: &mut Node, now: Now) -> Option<(Peer, String)> {
+        let connection = self.current(conn)?;
+        let Stream::Gated(gated) = &connection.stream else { return None };
+        let (peer, stage) = (gated.peer, gated.stage);
+        self.forget(conn.slot as usize, now);
+        match stage {
+            Stage::Unready => self.refused.unready += 1,
+            Stage::Serving => node.handle(now, Input::Closed { conn }),
+            Stage::Leaving => return None,
+        }
+        Some(peer).zip(why)
     }
 
     fn read(&mut self, slot: usize, node: &mut Node, now: Now) {
@@ -245,7 +404,8 @@ impl Clients {
                 return;
             }
             let conn = ConnId { slot: slot as u32, generation: connection.generation };
-            match connection.stream.read(&mut self.buffer) {
+            let Stream::Own(socket) = &mut connection.stream else { return self.read_inbox(conn, node, now) };
+            match socket.read(&mut self.buffer) {
                 Ok(0) => return self.lost(slot, node, now),
                 Ok(n) => {
                     node.handle(now, Input::Received { conn, bytes: &self.buffer[..n] });
@@ -270,30 +430,61 @@ impl Clients {
         }
     }
 
+    /// What a gateway brought while the node did not listen.
+    fn read_inbox(&mut self, conn: ConnId, node: &mut Node, now: Now) {
+        let Some(connection) = self.current(conn) else { return };
+        connection.reading = Reading::Idle;
+        let Stream::Gated(gated) = &mut connection.stream else { return };
+        for bytes in std::mem::take(&mut gated.inbox) {
+            node.handle(now, Input::Received { conn, bytes: &bytes });
+            order(&mut self.gateways, conn, Order::Taken { conn, bytes: bytes.len() });
+        }
+    }
+
     fn lost(&mut self, slot: usize, node: &mut Node, now: Now) {
         let conn = ConnId { slot: slot as u32, generation: self.connections[slot].generation };
-        self.release(slot);
+        self.release(slot, now);
         node.handle(now, Input::Closed { conn });
     }
 
-    fn release(&mut self, slot: usize) {
-        let connection = self.connections.remove(slot);
-        if let Some(count) = self.per_address.get_mut(&connection.address) {
-            *count -= 1;
-            if *count == 0 {
-                self.per_address.remove(&connection.address);
+    /// Closes; a gateway says goodbye first.
+    fn release(&mut self, slot: usize, now: Now) {
+        let Some(connection) = self.connections.get_mut(slot) else { return };
+        let conn = ConnId { slot: slot as u32, generation: connection.generation };
+        connection.closing = true;
+        match &mut connection.stream {
+            Stream::Own(_) => self.forget(slot, now),
+            Stream::Gated(gated) if gated.stage == Stage::Leaving => {}
+            Stream::Gated(gated) => {
+                gated.stage = Stage::Leaving;
+                gated.inbox = Vec::new();
+                order(&mut self.gateways, conn, Order::Close { conn });
             }
         }
     }
 
+    fn forget(&mut self, slot: usize, now: Now) {
+        let connection = self.connections.remove(slot);
+        self.leave(connection.origin, now);
+        if let Some(listener) = self.listeners.get_mut(connection.listener as usize) {
+            listener.connections -= 1;
+        }
+    }
+
     fn current(&mut self, conn: ConnId) -> Option<&mut Connection> {
-        self.connections.get_mut(conn.slot as usize).filter(|connection| connection.generation == conn.generation)
+        current(&mut self.connections, conn)
     }
 
     /// The node has bytes for this connection.
     pub fn mark(&mut self, conn: ConnId) {
         let slot = conn.slot as usize;
-        if let Some(connection) = self.connections.get_mut(slot).filter(|c| c.generation == conn.generation) {
+        if self.current(conn).is_some() {
+            self.mark_slot(slot);
+        }
+    }
+
+    fn mark_slot(&mut self, slot: usize) {
+        if let Some(connection) = self.connections.get_mut(slot) {
             mark_dirty(&mut self.dirty, slot, connection);
         }
     }
@@ -338,7 +529,7 @@ impl Clients {
                 continue;
             }
             let conn = ConnId { slot: slot as u32, generation: connection.generation };
-            match write_ready(connection, conn, node) {
+            match write_ready(connection, conn, node, &mut self.gateways) {
                 Ok(Wrote::Nothing) if !connection.closing => {}
                 Ok(_) if connection.closing => self.lost(slot, node, now),
                 Ok(Wrote::Part) => connection.writing = Writing::Blocked,
@@ -346,7 +537,24 @@ impl Clients {
                 Err(_) => self.lost(slot, node, now),
             }
         }
+        self.gateways.iter_mut().for_each(Gateway::wake);
     }
+}
+
+fn current(connections: &mut Slab<Connection>, conn: ConnId) -> Option<&mut Connection> {
+    connections.get_mut(conn.slot as usize).filter(|connection| connection.generation == conn.generation)
+}
+
+/// Orders for a connection go to the gateway that has its slot.
+fn order(gateways: &mut [Gateway], conn: ConnId, order: Order) {
+    let count = gateways.len().max(1);
+    if let Some(gateway) = gateways.get_mut(conn.slot as usize % count) {
+        gateway.order(order);
+    }
+}
+
+fn since_start(now: Now) -> Duration {
+    now.instant.since(Instant(0))
 }
 
 enum Wrote {
@@ -355,17 +563,24 @@ enum Wrote {
     Part,
 }
 
-fn write_ready(connection: &mut Connection, conn: ConnId, node: &mut Node) -> io::Result<Wrote> {
+fn write_ready(
+    connection: &mut Connection,
+    conn: ConnId,
+    node: &mut Node,
+    gateways: &mut [Gateway],
+) -> io::Result<Wrote> {
     let Some(outgoing) = node.outgoing(conn) else { return Ok(Wrote::Nothing) };
     let mut wrote = Wrote::Nothing;
     loop {
         let mut pieces = [&[][..]; PIECES_MAX];
-        let written = match outgoing.ready_slices(&mut pieces) {
-            0 => return Ok(wrote),
-            1 => connection.stream.write(pieces[0]),
-            count => connection.stream.write_vectored(&pieces.map(IoSlice::new)[..count]),
+        let count = outgoing.ready_slices(&mut pieces);
+        let sent = match &mut connection.stream {
+            _ if count == 0 => return Ok(wrote),
+            Stream::Own(socket) if count == 1 => socket.write(pieces[0]),
+            Stream::Own(socket) => socket.write_vectored(&pieces.map(IoSlice::new)[..count]),
+            Stream::Gated(gated) => gated.write(pieces[0], conn, gateways),
         };
-        match written {
+        match sent {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(n) => {
                 outgoing.advance(n);
@@ -374,6 +589,20 @@ fn write_ready(connection: &mut Connection, conn: ConnId, node: &mut Node) -> io
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Wrote::Part),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
+        }
+    }
+}
+
+impl Gated {
+    fn write(&mut self, ready: &[u8], conn: ConnId, gateways: &mut [Gateway]) -> io::Result<usize> {
+        let len = ready.len().min(self.room);
+        match ready.get(..len) {
+            None | Some([]) => Err(io::ErrorKind::WouldBlock.into()),
+            Some(bytes) => {
+                self.room -= len;
+                order(gateways, conn, Order::Write { conn, bytes: bytes.to_vec() });
+                Ok(len)
+            }
         }
     }
 }
