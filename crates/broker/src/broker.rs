@@ -1,16 +1,17 @@
 //! The broker's own door: inputs to the parts, outputs from them.
 use crate::clients::Clients;
 use crate::config::Config;
-use crate::connection::{Connections, Phase};
+use crate::connection::{Connections, Guest, Phase};
 use crate::crowd::Crowd;
 use crate::dice::Dice;
-use crate::door::{AttachId, Change, ConnId, Damaged, Delivery, Input, Output, Verdict};
+use crate::door::{AttachId, Change, ConnId, Damaged, Delivery, Input, Output, Verdict, Welcome};
 use crate::event::{Cause, Drop, Event, Stats};
 use crate::index::{Index, ListenerId};
 use crate::journal::Journal;
 use crate::letter::{Frames, Letter};
 use crate::listener::{Expiry, Kind, Listener, Listeners, Participant, Presence, Session};
 use crate::outgoing::Outgoing;
+use crate::policy::Policy;
 use crate::publish::{Insist, Speaker};
 use crate::restore::Staged;
 use crate::retained::Retained;
@@ -21,6 +22,7 @@ use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::format;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use mqtt::packet::SubscribeOptions;
 use mqtt::{Instant, Message, Now, QoS, ReasonCode, Topic};
@@ -50,6 +52,8 @@ pub struct Broker {
     /// Sessions whose queues are over their limit with what peers sent.
     pub(crate) crowd: Crowd,
     pub(crate) staged: Option<Box<Staged>>,
+    /// None: everybody may do everything.
+    pub(crate) policy: Option<Arc<dyn Policy>>,
 }
 
 /// One session for `status`.
@@ -100,6 +104,7 @@ impl Broker {
             room: false,
             crowd: Crowd::default(),
             staged: None,
+            policy: None,
         }
     }
 
@@ -124,6 +129,8 @@ impl Broker {
             Input::Publish { id, message } => self.publish_participant(now, id, message),
             Input::RetainedState { topic, message } => self.set_retained_state(topic, message),
             Input::Obstructed { id, full } => self.obstructed(id, full),
+            Input::Policy { policy } => self.set_policy(policy),
+            Input::Revoke { conn } => self.revoke(now, conn),
             Input::Kick { client_id } => self.kick(now, client_id),
             Input::Stop => self.stop(now),
             Input::Timeout => self.timeout(now),
@@ -315,18 +322,28 @@ impl Broker {
         }
     }
 
-    fn verdict(&mut self, now: Now, conn: ConnId, verdict: Verdict) {
+    /// Who it was let in as may no longer come in.
+    fn revoke(&mut self, now: Now, conn: ConnId) {
+        if self.connections.named(conn).is_some_and(|connection| connection.phase != Phase::Closing) {
+            self.end(now, conn.slot, Cause::Fault(ReasonCode::NotAuthorized));
+        }
+    }
+
+    fn verdict(&mut self, now: Now, conn: ConnId, verdict: Verdict<'_>) {
         let Some(connection) = self.connections.named(conn).filter(|c| c.phase == Phase::Verifying) else { return };
-        let reason = match verdict {
-            Verdict::Welcome => {
+        match verdict {
+            Verdict::Welcome(welcome) => {
                 connection.phase = Phase::Welcome;
+                let Welcome { client_id, user, realm } = welcome;
+                connection.cold.realm = realm;
+                if client_id.is_some() || user.is_some() {
+                    let guest = Guest { client_id: client_id.map(Box::from), user: user.map(Box::from) };
+                    connection.cold.rare().guest = Some(Box::new(guest));
+                }
                 self.retry(now, conn.slot);
-                return;
             }
-            Verdict::BadCredentials => ReasonCode::BadUserNameOrPassword,
-            Verdict::NotAuthorized => ReasonCode::NotAuthorized,
-        };
-        self.refuse(now, conn.slot, reason);
+            Verdict::Refused(reason) => self.refuse(now, conn.slot, reason),
+        }
     }
 
     fn timeout(&mut self, now: Now) {

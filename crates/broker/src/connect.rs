@@ -8,6 +8,7 @@ use crate::index::{ListenerId, is_system};
 use crate::listener::Expiry;
 use crate::timer::Alarm;
 use alloc::boxed::Box;
+use alloc::string::String;
 use core::num::NonZeroU16;
 use mqtt::codec::{self, Cut};
 use mqtt::packet::{ConnAck, Connect, Disconnect, Packet};
@@ -24,13 +25,23 @@ impl Broker {
         if self.config.admission == Admission::Verified && !self.is_welcome(slot) {
             return self.ask(slot, connect);
         }
-        let assigned = connect.client_id.is_empty().then(|| self.dice.client_id());
-        let client_id = assigned.as_deref().unwrap_or(connect.client_id);
+        let guest = self.connections.get_mut(slot).and_then(|connection| connection.cold.rare.as_mut()?.guest.take());
+        let (id, user) = guest.map_or((None, None), |guest| (guest.client_id, guest.user));
+        let connect = &Connect { user_name: user.as_deref().or(connect.user_name), ..*connect };
+        if let Some(id) = id.as_deref().filter(|_| !connect.client_id.is_empty()) {
+            return self.come_in(now, slot, &Connect { client_id: id, ..*connect }, None);
+        }
+        let assigned = connect.client_id.is_empty().then(|| id.map_or_else(|| self.dice.client_id(), String::from));
+        self.come_in(now, slot, connect, assigned.as_deref());
+    }
+
+    fn come_in(&mut self, now: Now, slot: u32, connect: &Connect<'_>, assigned: Option<&str>) {
+        let client_id = assigned.unwrap_or(connect.client_id);
         self.take_over(now, client_id);
         let expiry = self.expiry(connect);
         let (listener, present) = self.open_session(now, slot, connect, client_id, expiry);
         let keep_alive_secs = self.serve_from_now(now, slot, listener, connect);
-        self.welcome(slot, connect, present, Terms { assigned: assigned.as_deref(), expiry, keep_alive_secs });
+        self.welcome(slot, connect, present, Terms { assigned, expiry, keep_alive_secs });
         self.log_connected(slot, connect, client_id, keep_alive_secs);
         self.pump(now, listener);
     }

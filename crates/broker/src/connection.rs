@@ -49,6 +49,8 @@ pub(crate) struct Cold {
     /// How long it may be silent; zero is for ever.
     pub(crate) patience_millis: u32,
     pub(crate) rare: Option<Box<Rare>>,
+    /// Which rules are for it.
+    pub(crate) realm: Option<u16>,
     /// It calls itself a bridge: mosquitto's private bit in CONNECT.
     pub(crate) is_bridge: bool,
 }
@@ -62,6 +64,15 @@ pub(crate) struct Rare {
     pub(crate) identity: Option<Box<str>>,
     /// Packets that wait for a verdict or for room in somebody's queue, as bytes.
     pub(crate) deferred: Vec<u8>,
+    /// Between verdict and CONNACK.
+    pub(crate) guest: Option<Box<Guest>>,
+}
+
+/// What a client is called, if not what it says.
+#[derive(Debug)]
+pub(crate) struct Guest {
+    pub(crate) client_id: Option<Box<str>>,
+    pub(crate) user: Option<Box<str>>,
 }
 
 impl Cold {
@@ -144,6 +155,7 @@ impl Connections {
             heard: now,
             patience_millis: u32::try_from(patience.as_millis()).unwrap_or(u32::MAX),
             rare: None,
+            realm: None,
             is_bridge: false,
         };
         self.slots[slot] = Some(Connection {

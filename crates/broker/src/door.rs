@@ -1,10 +1,12 @@
 //! What is said to the broker and what it answers.
 use crate::event::Event;
+use crate::policy::Policy;
 use crate::role::Role;
 use alloc::boxed::Box;
+use alloc::sync::Arc;
 use core::fmt;
 use mqtt::packet::SubscribeOptions;
-use mqtt::{Filter, FilterBuf, Message, QoS, Topic, TopicBuf};
+use mqtt::{Filter, FilterBuf, Message, QoS, ReasonCode, Topic, TopicBuf};
 
 /// One network connection. The host chooses both numbers: `slot` is small and dense, `generation` tells its uses apart.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -53,7 +55,7 @@ pub enum Input<'a> {
         /// Whose CONNECT.
         conn: ConnId,
         /// Yes or no.
-        verdict: Verdict,
+        verdict: Verdict<'a>,
     },
     /// A participant inside the program comes. One that has the number already goes first.
     Attach {
@@ -105,6 +107,16 @@ pub enum Input<'a> {
         id: AttachId,
         /// Over or not.
         full: bool,
+    },
+    /// Other rules on what clients may do, from now on; `None`: everything.
+    Policy {
+        /// The rules.
+        policy: Option<&'a Arc<dyn Policy>>,
+    },
+    /// Who this client was let in as may no longer come in: it goes (reason 0x87).
+    Revoke {
+        /// Which connection.
+        conn: ConnId,
     },
     /// Throw a client out (reason 0x98).
     Kick {
@@ -195,13 +207,22 @@ impl fmt::Debug for Credentials {
 
 /// Answer to [`Output::Verify`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Verdict {
+pub enum Verdict<'a> {
     /// Come in.
-    Welcome,
-    /// Wrong user name or password (0x86).
-    BadCredentials,
-    /// Known, but not here (0x87).
-    NotAuthorized,
+    Welcome(Welcome<'a>),
+    /// Not you, or not now: said in CONNACK.
+    Refused(ReasonCode),
+}
+
+/// What a client comes in as.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Welcome<'a> {
+    /// Client identifier, if not the one that it says. Version 5 is told if it said none.
+    pub client_id: Option<&'a str>,
+    /// User name, if not the one that it says.
+    pub user: Option<&'a str>,
+    /// Which of several sets of rules is for it: see [`crate::Who::realm`].
+    pub realm: Option<u16>,
 }
 
 /// One record for the store. Keys and values are the broker's own, versioned.

@@ -171,15 +171,24 @@ pub enum Drop {
     RetainedFull,
     /// Its session ended before it was delivered.
     SessionEnded,
+    /// The client may not read it, now that it could have it.
+    NotAuthorized,
 }
 
 impl Drop {
     /// How many there are.
-    pub const COUNT: usize = 6;
+    pub const COUNT: usize = 7;
 
     /// All of them.
-    pub const ALL: [Self; Self::COUNT] =
-        [Self::SlowReader, Self::QueueFull, Self::Expired, Self::TooLarge, Self::RetainedFull, Self::SessionEnded];
+    pub const ALL: [Self; Self::COUNT] = [
+        Self::SlowReader,
+        Self::QueueFull,
+        Self::Expired,
+        Self::TooLarge,
+        Self::RetainedFull,
+        Self::SessionEnded,
+        Self::NotAuthorized,
+    ];
 
     /// For names of counters.
     pub fn word(self) -> &'static str {
@@ -190,6 +199,7 @@ impl Drop {
             Self::TooLarge => "too large",
             Self::RetainedFull => "retained full",
             Self::SessionEnded => "session ended",
+            Self::NotAuthorized => "not authorized",
         }
     }
 
@@ -202,6 +212,7 @@ impl Drop {
             Self::TooLarge => "they are larger than it takes",
             Self::RetainedFull => "too many retained messages",
             Self::SessionEnded => "its session ended",
+            Self::NotAuthorized => "it may not read them",
         }
     }
 }
@@ -255,6 +266,8 @@ pub struct Stats {
     pub delivered: u64,
     /// QoS 1 and 2 publishes refused because somebody's queue was full.
     pub refused: u64,
+    /// Publishes, wills and subscriptions that the rules do not allow.
+    pub denied: u64,
     /// Messages dropped, by [`Drop`].
     pub dropped: [u64; Drop::COUNT],
 }

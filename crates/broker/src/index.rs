@@ -234,6 +234,11 @@ impl Index {
         self.routes.put(route);
     }
 
+    /// No route is what it was.
+    pub(crate) fn forget_routes_all(&mut self) {
+        self.routes.forget_all();
+    }
+
     /// A share group of a route.
     pub(crate) fn share_mut(&mut self, share: u32) -> &mut Share {
         &mut self.shares[share as usize]

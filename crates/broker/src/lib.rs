@@ -26,6 +26,7 @@ mod journal;
 mod letter;
 mod listener;
 mod outgoing;
+mod policy;
 mod publish;
 mod queue;
 mod receive;
@@ -42,7 +43,8 @@ mod will;
 
 pub use broker::{Broker, SessionStatus, SubscriptionStatus};
 pub use config::{Admission, Config, WhenFull};
-pub use door::{AttachId, Change, ConnId, Credentials, Damaged, Delivery, Input, Output, Verdict};
+pub use door::{AttachId, Change, ConnId, Credentials, Damaged, Delivery, Input, Output, Verdict, Welcome};
 pub use event::{Cause, Drop, Event, Stats};
 pub use outgoing::Outgoing;
+pub use policy::{Access, Policy, Who};
 pub use role::{Role, may_hear};

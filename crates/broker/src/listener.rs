@@ -1,6 +1,7 @@
 //! Whoever may get messages: sessions of clients, and participants inside the program.
 use crate::door::AttachId;
 use crate::index::{Counts, ListenerId, SubscriptionKey};
+use crate::policy::Allowed;
 use crate::queue::Queue;
 use crate::role::Role;
 use crate::will::Will;
@@ -63,6 +64,10 @@ pub(crate) struct Session {
     pub(crate) alarm_at: Instant,
     /// After a restart, its will waits at least until then.
     pub(crate) grace_until: Wall,
+    /// Which rules are for it, since it was last connected.
+    pub(crate) realm: Option<u16>,
+    /// Absent unless there are rules.
+    pub(crate) allowed: Option<Box<Allowed>>,
     /// Retained messages still to be sent.
     #[allow(clippy::box_collection, reason = "absent from most sessions, and they are many: one word")]
     pub(crate) owed: Option<Box<VecDeque<OwedRetained>>>,
@@ -224,6 +229,10 @@ impl Listeners {
 
     pub(crate) fn session_mut(&mut self, id: ListenerId) -> Option<&mut Session> {
         self.get_mut(id)?.session_mut()
+    }
+
+    pub(crate) fn sessions_mut(&mut self) -> impl Iterator<Item = &mut Session> {
+        self.slots.iter_mut().flatten().filter_map(Listener::session_mut)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (ListenerId, &Listener)> {

@@ -136,7 +136,7 @@ impl Broker {
     }
 
     fn publish_to(&mut self, now: Now, incoming: Incoming, letter: &mut Letter<'_>) {
-        let route = self.index.take_route(letter.topic);
+        let route = self.route(letter.topic);
         self.publish_on(now, &route, incoming, letter);
         self.index.put_route(route);
     }
@@ -154,7 +154,7 @@ impl Broker {
                 None => return,
             }
         }
-        if route.is_system {
+        if route.is_system || (self.policy.is_some() && !self.may_write(listener, route)) {
             return self.deny(incoming, letter);
         }
         if letter.qos == QoS::ExactlyOnce {
@@ -234,10 +234,7 @@ impl Broker {
     fn deny(&mut self, incoming: Incoming, letter: &Letter<'_>) {
         let Incoming { slot, listener, version, packet_id } = incoming;
         let reason = ReasonCode::NotAuthorized;
-        if let Some(session) = self.listeners.session(listener) {
-            let (client_id, topic) = (session.client_id.clone(), letter.topic.as_str().into());
-            self.outputs.push_back(Output::Event(Event::Denied { client_id, topic, reason }));
-        }
+        self.note_denied(listener, letter.topic, reason);
         let Some(id) = packet_id else { return };
         if letter.qos == QoS::ExactlyOnce && version == Version::V5 {
             self.forget_arrival(listener, id);
@@ -245,9 +242,18 @@ impl Broker {
         self.confirm(slot, letter.qos, id, reason);
     }
 
+    /// For log and counters: this client published, or left as its will, what it may not.
+    pub(crate) fn note_denied(&mut self, id: ListenerId, topic: Topic<'_>, reason: ReasonCode) {
+        self.stats.denied += 1;
+        if let Some(session) = self.listeners.session(id) {
+            let (client_id, topic) = (session.client_id.clone(), topic.as_str().into());
+            self.outputs.push_back(Output::Event(Event::Denied { client_id, topic, reason }));
+        }
+    }
+
     /// Takes a message from anybody but a client's connection.
     pub(crate) fn accept(&mut self, speaker: Speaker, letter: &mut Letter<'_>, insist: Insist) -> Outcome {
-        let route = self.index.take_route(letter.topic);
+        let route = self.route(letter.topic);
         let outcome = self.accept_on(&route, speaker, letter, insist);
         self.index.put_route(route);
         outcome
@@ -283,7 +289,7 @@ impl Broker {
             holds |= listener.durable;
         }
         for &share in &route.shares {
-            let Some(member) = self.choose(share, audience) else { continue };
+            let Some(member) = self.choose(share, audience, route) else { continue };
             let Some(listener) = self.listeners.get(member.listener) else { continue };
             if member.options.qos == QoS::AtMostOnce {
                 continue;
@@ -306,20 +312,23 @@ impl Broker {
     }
 
     /// Whose turn it is in a share group: the next one that is there and has room, else one that is owed it.
-    fn choose(&mut self, share: u32, audience: Audience) -> Option<Member> {
-        let listeners = &self.listeners;
-        let share = self.index.share_mut(share);
-        let count = share.members.len();
+    fn choose(&mut self, share: u32, audience: Audience, route: &Route) -> Option<Member> {
+        let (number, count) = (share, self.index.share_mut(share).members.len());
         let mut second = None;
         for turn in 0..count {
-            let member = share.members[(share.next + turn) % count];
-            let Some(listener) = listeners.get(member.listener) else { continue };
+            let share = self.index.share_mut(number);
+            let place = (share.next + turn) % count;
+            let member = share.members[place];
+            if self.policy.is_some() && !self.may_read(member.listener, route) {
+                continue;
+            }
+            let Some(listener) = self.listeners.get(member.listener) else { continue };
             if !audience.has(listener.role) {
                 continue;
             }
             let is_here = listener.slot.is_some() || matches!(listener.kind, Kind::Participant(_));
             if is_here && !listener.full {
-                share.next = (share.next + turn) % count;
+                self.index.share_mut(number).next = place;
                 return Some(member);
             }
             second = second.or(Some(member));
@@ -344,7 +353,7 @@ impl Broker {
             matched |= self.deliver_to(wish, letter, (speaker, audience), &mut frames);
         }
         for &share in &route.shares {
-            let Some(member) = self.choose(share, audience) else { continue };
+            let Some(member) = self.choose(share, audience, route) else { continue };
             self.index.share_mut(share).next += 1;
             let wish = Wish {
                 listener: member.listener,

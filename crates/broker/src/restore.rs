@@ -99,6 +99,8 @@ impl Broker {
             will: staged.will,
             alarm_at: Instant::FAR,
             grace_until: now.wall + self.config.will_grace,
+            realm: None,
+            allowed: None,
             owed: None,
         };
         // Who was connected when the site went down may have been sent whatever the window allowed.

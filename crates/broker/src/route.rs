@@ -12,6 +12,10 @@ pub(crate) struct Route {
     hash: u64,
     /// Of [`Routes`] when this was found out; 0 is never right.
     generation: u64,
+    /// Another one for each topic that a route was ever made for: never 0.
+    pub(crate) serial: u64,
+    /// Who may not read the topic is left out of `targets`.
+    pub(crate) is_checked: bool,
     pub(crate) targets: Vec<Target>,
     /// Subscription identifiers of all targets.
     ids: Vec<NonZeroU32>,
@@ -89,6 +93,7 @@ pub(crate) struct Routes {
     places: Vec<Option<Box<Route>>>,
     places_max: usize,
     generation: u64,
+    next_serial: u64,
     /// Good routes that lost their place since the last growth.
     displaced: usize,
 }
@@ -100,7 +105,7 @@ impl Routes {
         let places_max = places_max.max(PLACES_MIN);
         let mut places = Vec::new();
         places.resize_with(PLACES_MIN, || None);
-        Self { places, places_max, generation: 1, displaced: 0 }
+        Self { places, places_max, generation: 1, next_serial: 1, displaced: 0 }
     }
 
     /// The route of a topic, or whatever was in its place, to be used again.
@@ -137,9 +142,12 @@ impl Routes {
         let mut route = old.unwrap_or_default();
         if !route.is_for(topic.as_str().as_bytes()) {
             route.topic = Some(topic.to_buf());
+            route.serial = self.next_serial;
+            self.next_serial += 1;
         }
         route.hash = hash;
         route.generation = self.generation;
+        route.is_checked = false;
         route.targets.clear();
         route.ids.clear();
         route.shares.clear();

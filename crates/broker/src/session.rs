@@ -5,6 +5,7 @@ use crate::event::{Cause, Drop, Event};
 use crate::index::ListenerId;
 use crate::letter::{Copy, Frame, Letter};
 use crate::listener::{Expiry, Kind, Listener, OwedRetained, Presence, Session};
+use crate::policy::{Access, Who};
 use crate::publish::{Insist, Owed, Speaker};
 use crate::queue::{Queue, Sequence, State, Step};
 use crate::record::{self, QueuedRecord, SessionRecord};
@@ -52,6 +53,15 @@ impl Broker {
         listener.slot = Some(slot);
         listener.dropping = false;
         let Some(session) = listener.session_mut() else { return (id, false) };
+        let realm = self.connections.get(slot).and_then(|connection| connection.cold.realm);
+        if (session.user.as_deref(), session.realm) != (connect.user_name, realm) {
+            session.allowed = None;
+            if self.policy.is_some() && !session.subscriptions.is_empty() {
+                // What somebody else was allowed to read is on routes.
+                self.index.forget_routes_all();
+            }
+        }
+        session.realm = realm;
         session.expiry = expiry;
         session.presence = Presence::Connected;
         session.grace_until = Wall::default();
@@ -93,6 +103,8 @@ impl Broker {
             will: None,
             alarm_at: Instant::FAR,
             grace_until: Wall::default(),
+            realm: None,
+            allowed: None,
             owed: None,
         };
         self.insert_session(session)
@@ -185,6 +197,9 @@ impl Broker {
             self.journal.note(record::will_key(session.number), None);
         }
         let message = will.message(now.wall);
+        if !self.may(id, Access::Write(message.topic())) {
+            return self.note_denied(id, message.topic(), ReasonCode::NotAuthorized);
+        }
         let properties = message.properties();
         let mut letter = Letter::from_message(&message, &properties, now.wall);
         self.accept(Speaker { role: Role::Client, listener: Some(id) }, &mut letter, Insist::Yes);
@@ -352,6 +367,10 @@ impl Broker {
         if letter.is_expired() {
             return self.lose(id, at, Drop::Expired);
         }
+        // It was allowed to whoever the client was when the message came.
+        if !self.may(id, Access::Read(message.topic())) {
+            return self.lose(id, at, Drop::NotAuthorized);
+        }
         let Some(connection) = self.connections.get(slot) else { return };
         let ids = ids.as_deref().map_or(&[][..], |ids| &ids[..]);
         let copy = Copy { version: connection.version, qos, retain, dup, ids };
@@ -424,6 +443,11 @@ impl Broker {
                 owed.pop_front();
                 continue;
             };
+            let who = Who { user: session.user.as_deref(), client_id: &session.client_id, realm: session.realm };
+            if self.policy.as_ref().is_some_and(|policy| !policy.allows(who, Access::Read(message.topic()))) {
+                front.after = Some(message.topic().to_buf());
+                continue;
+            }
             let needs_window = front.options.qos.min(message.qos()) > QoS::AtMostOnce;
             if self.connections.get(slot)?.outgoing.len() >= FEED_BYTES || (needs_window && !session.queue.is_open()) {
                 return None;

@@ -4,6 +4,7 @@ use crate::door::{AttachId, Delivery, Output};
 use crate::event::Event;
 use crate::index::{ListenerId, Member, SubscriptionKey};
 use crate::listener::OwedRetained;
+use crate::policy::Access;
 use crate::record::{self, SubscriptionRecord};
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
@@ -72,6 +73,10 @@ impl Broker {
         let filter = requested.filter.map_err(|_| ReasonCode::TopicFilterInvalid)?;
         if filter.levels().count() > self.config.topic_levels_max {
             return Err(ReasonCode::TopicFilterInvalid);
+        }
+        if !self.may(listener, Access::Subscribe(filter)) {
+            self.stats.denied += 1;
+            return Err(ReasonCode::NotAuthorized);
         }
         let session = self.listeners.session(listener).ok_or(ReasonCode::UnspecifiedError)?;
         if session.subscriptions.len() >= self.config.subscriptions_max

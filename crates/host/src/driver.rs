@@ -27,8 +27,8 @@ use crate::status;
 use crate::store::StoreError;
 use crate::tls::TlsError;
 use mio::{Events, Poll, Token, Waker};
-use mqtt::{Filter, Message, MessageOptions, Now, QoS, Topic};
-use node::{Input, Node, Output};
+use mqtt::{Filter, Message, MessageOptions, Now, QoS, ReasonCode, Topic};
+use node::{Input, Node, Output, Verdict};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -428,6 +428,11 @@ impl Driver {
             }
             // Nobody has started a script.
             Output::Script(_) => {}
+            Output::Verify(credentials) => {
+                // Nobody here knows passwords: listeners that would need them are refused by the configuration.
+                let verdict = Verdict::Refused(ReasonCode::NotAuthorized);
+                self.node.handle(now, Input::Verdict { conn: credentials.conn, verdict });
+            }
             Output::Event(event) => self.tell(now, &event),
         }
     }

@@ -1,7 +1,9 @@
 //! What goes in and what comes out.
 use crate::{ConnId, Lane, SiteId, script};
 use alloc::boxed::Box;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
+use broker::{Credentials, Policy, Verdict};
 use core::fmt;
 use mqtt::Message;
 
@@ -63,6 +65,23 @@ pub enum Input<'a> {
         /// Whom.
         client_id: &'a str,
     },
+    /// The answer to [`Output::Verify`].
+    Verdict {
+        /// Whose CONNECT.
+        conn: ConnId,
+        /// Yes or no.
+        verdict: Verdict<'a>,
+    },
+    /// Other rules on what clients may do; `None`: everything.
+    Policy {
+        /// The rules.
+        policy: Option<&'a Arc<dyn Policy>>,
+    },
+    /// Who this client was let in as may no longer come in: it goes.
+    Revoke {
+        /// Which connection.
+        conn: ConnId,
+    },
     /// A message of the embedding program.
     Publish {
         /// What.
@@ -92,6 +111,8 @@ pub enum Output {
     Pause(ConnId),
     /// Read again.
     Resume(ConnId),
+    /// May this client come in? Asked if the configuration of the broker says so.
+    Verify(Box<Credentials>),
     /// Send this to a peer.
     Frame {
         /// To whom.

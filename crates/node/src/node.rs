@@ -136,6 +136,11 @@ impl Node {
             Input::Closed { conn } => self.broker.handle(now, broker::Input::Closed { conn }),
             Input::Drained { conn } => self.broker.handle(now, broker::Input::Drained { conn }),
             Input::Kick { client_id } => self.broker.handle(now, broker::Input::Kick { client_id }),
+            Input::Verdict { conn, verdict } => {
+                self.broker.handle(now, broker::Input::Verdict { conn, verdict });
+            }
+            Input::Policy { policy } => self.broker.handle(now, broker::Input::Policy { policy }),
+            Input::Revoke { conn } => self.broker.handle(now, broker::Input::Revoke { conn }),
             Input::Publish { message } => {
                 self.broker.handle(now, broker::Input::Publish { id: APPLICATION, message });
             }
@@ -286,14 +291,10 @@ impl Node {
             broker::Output::Close(conn) => self.outputs.push_back(Output::Close(conn)),
             broker::Output::Pause(conn) => self.outputs.push_back(Output::Pause(conn)),
             broker::Output::Resume(conn) => self.outputs.push_back(Output::Resume(conn)),
-            broker::Output::Verify(credentials) => {
-                // Nobody here knows passwords: listeners that would need them are refused by the configuration.
-                let verdict = broker::Verdict::NotAuthorized;
-                self.broker.handle(now, broker::Input::Verdict { conn: credentials.conn, verdict });
-            }
             broker::Output::Deliver(delivery) if delivery.to == RULES => {
                 self.script.deliver(now, delivery, &self.broker);
             }
+            broker::Output::Verify(credentials) => self.outputs.push_back(Output::Verify(credentials)),
             broker::Output::Deliver(delivery) => self.gather(now, delivery),
             broker::Output::Interest { filter, wanted } => {
                 self.tell_mesh(now, mesh::Input::Interest { filter: filter.borrow(), wanted });

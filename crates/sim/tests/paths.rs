@@ -248,7 +248,12 @@ impl Site {
                 self.endpoint.handle(at, link::Input::Send { peer: PeerKey(peer.0), lane, frame: bytes });
             }
             Output::Reset { peer } => self.endpoint.handle(at, link::Input::Restart { peer: PeerKey(peer.0) }),
-            Output::Close(_) | Output::Pause(_) | Output::Resume(_) | Output::Script(_) | Output::Event(_) => {}
+            Output::Close(_)
+            | Output::Pause(_)
+            | Output::Resume(_)
+            | Output::Script(_)
+            | Output::Verify(_)
+            | Output::Event(_) => {}
         }
     }
 }

@@ -7,6 +7,7 @@ mod chaos;
 mod durable;
 mod play;
 mod publish;
+mod rights;
 mod roles;
 mod session;
 mod words;

@@ -2,15 +2,16 @@
 //!
 //! Steps are separated by ` · `. `a: CONNECT …` is said by the client `a`; a name in capitals is a participant; `+5s`
 //! lets time pass; `RESTART` begins anew with what was committed; `STOP` ends the broker in an orderly way; `COMMIT`
-//! after `HOLD` commits what was held back. What is recorded is what the steps after `|` brought, or the last step if
-//! there is no `|`.
+//! after `HOLD` commits what was held back; `RULES` says what clients may not do, `FREEDOM` that they may do all. What
+//! is recorded is what the steps after `|` brought, or the last step if there is no `|`.
 use crate::{broker, words};
 
 pub(crate) use broker::{Admission, Config, WhenFull};
-use broker::{AttachId, Broker, ConnId, Delivery, Input, Output, Role, Verdict};
+use broker::{AttachId, Broker, ConnId, Delivery, Input, Output, Role, Verdict, Welcome};
 use mqtt::codec::{self, Progress};
 use mqtt::{Filter, Instant, Now, Version, Wall};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Plays the story and compares.
 #[track_caller]
@@ -100,6 +101,11 @@ impl Stage {
             }
         } else {
             match step {
+                rules if rules.starts_with("RULES") => {
+                    let policy: Arc<dyn broker::Policy> = Arc::new(crate::rights::Rules::parse(rules));
+                    self.broker.handle(self.now, Input::Policy { policy: Some(&policy) });
+                }
+                "FREEDOM" => self.broker.handle(self.now, Input::Policy { policy: None }),
                 "RESTART" => self.restart(),
                 "HOLD" => self.held = Some(Vec::new()),
                 "COMMIT" => self.commit(),
@@ -187,8 +193,17 @@ impl Stage {
             "BYTES" => bytes = rest.split(' ').map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect(),
             "STALL" => client.stalled = true,
             "READ" => client.stalled = false,
-            "WELCOME" => self.broker.handle(self.now, Input::Verdict { conn, verdict: Verdict::Welcome }),
-            "BAD" => self.broker.handle(self.now, Input::Verdict { conn, verdict: Verdict::BadCredentials }),
+            "WELCOME" => {
+                let word = |key: &str| rest.split(' ').find_map(|word| word.strip_prefix(key));
+                let realm = word("realm=").map(|number| number.parse().unwrap());
+                let welcome = Welcome { client_id: word("id="), user: word("user="), realm };
+                self.broker.handle(self.now, Input::Verdict { conn, verdict: Verdict::Welcome(welcome) });
+            }
+            "REVOKE" => self.broker.handle(self.now, Input::Revoke { conn }),
+            "BAD" => self.broker.handle(
+                self.now,
+                Input::Verdict { conn, verdict: Verdict::Refused(mqtt::ReasonCode::BadUserNameOrPassword) },
+            ),
             "KICK" => self.broker.handle(self.now, Input::Kick { client_id: who }),
             "CLOSE" => {
                 self.clients.remove(who);
