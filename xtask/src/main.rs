@@ -34,7 +34,7 @@ enum Verb {
     Bench(bench::Args),
     /// What no compiler checks: widths, lengths, words, arrows between crates, papers.
     Tidy,
-    /// Statements of the standard that are cited beside code and not beside a test, or the other way round.
+    /// Statements of the standard without code, test or reason; `docs/conformance.md` is made of them.
     Spec(spec::Args),
     /// The fuzz targets, each for a while.
     Fuzz(fuzz::Args),

@@ -1,69 +1,126 @@
-//! Statements of the standard by their ids, `[MQTT-3.3.1-2]`: cited beside code, and beside a test.
-use crate::workspace;
-use std::collections::BTreeMap;
+//! Statements of the standard by their ids, `[MQTT-3.3.1-2]`: cited beside code, and beside a test. The list of all of
+//! them is `spec/statements.txt`; `docs/conformance.md` is made of it and of the citations.
+mod citations;
+mod paper;
+mod statements;
+
+use crate::workspace::{self, Tracked};
+use citations::{Citations, Side};
+use statements::{Statement, Who};
+
+/// Where the table is kept, from the root.
+const PAPER: &str = "docs/conformance.md";
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Fail if there is a gap.
     #[arg(long)]
     strict: bool,
-}
-
-#[derive(Default)]
-struct Cited {
-    beside_code: Vec<String>,
-    beside_tests: Vec<String>,
+    /// Write docs/conformance.md anew.
+    #[arg(long)]
+    write: bool,
 }
 
 /// Lists the gaps; true unless they are to count.
 pub(crate) fn run(args: &Args) -> bool {
-    let files = match workspace::tracked() {
-        Ok(files) => files,
+    let gaps = workspace::tracked().and_then(|files| {
+        let look = Look::at(&files)?;
+        if args.write {
+            std::fs::write(workspace::root().join(PAPER), look.paper()).map_err(|error| format!("{PAPER}: {error}"))?;
+        }
+        Ok((look.gaps(), look.statements.len()))
+    });
+    let (gaps, count) = match gaps {
+        Ok(found) => found,
         Err(error) => {
             println!("{error}");
             return false;
         }
     };
-    let mut cited: BTreeMap<String, Cited> = BTreeMap::new();
-    for file in files.iter().filter(|file| file.path.starts_with("crates/") && file.path.ends_with(".rs")) {
-        let mut in_tests = file.path.contains("/tests/") || file.path.ends_with("tests.rs");
-        for (number, line) in file.text.lines().enumerate().map(|(n, line)| (n + 1, line)) {
-            in_tests |= line.starts_with("#[cfg(test)]");
-            for id in ids(line) {
-                let places = cited.entry(id.to_owned()).or_default();
-                let side = if in_tests { &mut places.beside_tests } else { &mut places.beside_code };
-                side.push(format!("{}:{number}", file.path));
-            }
-        }
-    }
-    let mut gaps = 0;
-    for (id, Cited { beside_code, beside_tests }) in &cited {
-        let (missing, there) = match (beside_code.first(), beside_tests.first()) {
-            (Some(code), None) => ("no test", code),
-            (None, Some(test)) => ("no code", test),
-            (Some(_), Some(_)) | (None, None) => continue,
-        };
-        gaps += 1;
-        println!("{id}: {missing} cites it ({there})");
-    }
-    println!("spec: {} statements cited, {gaps} on one side only", cited.len());
-    gaps == 0 || !args.strict
+    gaps.iter().for_each(|gap| println!("{gap}"));
+    println!("spec: {count} statements, {} gaps", gaps.len());
+    gaps.is_empty() || !args.strict
 }
 
-/// Ids such as `MQTT-3.3.1-2` in brackets.
-fn ids(line: &str) -> impl Iterator<Item = &str> {
-    line.split("[MQTT-").skip(1).filter_map(|rest| {
-        let (id, _) = rest.split_once(']')?;
-        let is_id = id.contains('-') && id.chars().all(|c| c.is_ascii_digit() || c == '.' || c == '-');
-        is_id.then_some(id)
-    })
+/// Says so if the table is not what the code and the list make of it.
+///
+/// # Errors
+/// The list itself cannot be read.
+pub(crate) fn is_up_to_date(files: &[Tracked]) -> Result<bool, String> {
+    let paper = Look::at(files)?.paper();
+    Ok(files.iter().any(|file| file.path == PAPER && file.text == paper))
+}
+
+/// All statements, and who cites them.
+struct Look {
+    statements: Vec<Statement>,
+    citations: Citations,
+}
+
+impl Look {
+    fn at(files: &[Tracked]) -> Result<Self, String> {
+        let statements = statements::parse(include_str!("spec/statements.txt"))?;
+        Ok(Self { statements, citations: Citations::of(files) })
+    }
+
+    fn paper(&self) -> String {
+        paper::write(&self.statements, &self.citations)
+    }
+
+    /// Statements without code or test or reason, and citations of what is no statement.
+    fn gaps(&self) -> Vec<String> {
+        let missing = self.statements.iter().filter_map(|statement| {
+            let there = |side| !self.citations.of_statement(&statement.id, side).is_empty();
+            let missing = gap(statement, there(Side::Code), there(Side::Tests))?;
+            Some(format!("{}: {missing} ({})", statement.id, statement.asks))
+        });
+        let known = |id: &str| self.statements.iter().any(|statement| statement.id == id);
+        let unknown =
+            self.citations.ids().filter(|id| !known(id)).map(|id| format!("{id}: there is no such statement"));
+        missing.chain(unknown).collect()
+    }
+}
+
+/// What is missing. Whom only clients are bound by needs nothing, but where it is cited at all.
+fn gap(statement: &Statement, in_code: bool, in_tests: bool) -> Option<&'static str> {
+    if statement.why.is_some() {
+        return None;
+    }
+    match (in_code, in_tests) {
+        (true, true) => None,
+        (true, false) => Some("no test cites it"),
+        (false, true) => Some("no code cites it"),
+        (false, false) if statement.who == Who::Client => None,
+        (false, false) => Some("neither code nor test cites it"),
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
+    fn look(code: &str, test: &str) -> Look {
+        let statements = "## Part\n1-1 server One.\n1-2 client Two.\n1-3 both Three.\n    why: Because.\n";
+        let file = |path: &str, text: &str| Tracked { path: path.into(), text: text.into() };
+        let files = [file("crates/a/src/lib.rs", code), file("crates/a/tests/b.rs", test)];
+        Look { statements: statements::parse(statements).unwrap(), citations: Citations::of(&files) }
+    }
+
     #[test]
-    fn ids_are_found_in_their_brackets() {
-        let found: Vec<_> = super::ids("as [MQTT-3.3.1-2] and [MQTT-4.7.1-1], not [MQTT-x] or MQTT-1.2-3").collect();
-        assert_eq!(found, ["3.3.1-2", "4.7.1-1"]);
+    fn each_kind_of_gap_is_found() {
+        let gaps = |code, test| look(code, test).gaps();
+        assert_eq!(gaps("fn f() {} // [MQTT-1-1]", "fn t() {} // [MQTT-1-1]"), Vec::<String>::new());
+        assert_eq!(gaps("fn f() {} // [MQTT-1-1]", ""), ["1-1: no test cites it (One.)"]);
+        assert_eq!(gaps("", "fn t() {} // [MQTT-1-1]"), ["1-1: no code cites it (One.)"]);
+        assert_eq!(gaps("", ""), ["1-1: neither code nor test cites it (One.)"]);
+        let both = "// [MQTT-1-1] [MQTT-1-2] [MQTT-9-9]";
+        assert_eq!(gaps(both, "// [MQTT-1-1]"), ["1-2: no test cites it (Two.)", "9-9: there is no such statement"]);
+    }
+
+    #[test]
+    fn the_list_can_be_read_and_its_table_is_the_one_that_is_kept() {
+        let files = workspace::tracked().unwrap();
+        assert!(Look::at(&files).unwrap().statements.len() > 250);
+        assert!(is_up_to_date(&files).unwrap(), "run: cargo xtask spec --write");
     }
 }

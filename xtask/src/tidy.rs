@@ -5,7 +5,7 @@ mod lexer;
 mod papers;
 mod words;
 
-use crate::workspace;
+use crate::{spec, workspace};
 
 /// A rule that is broken.
 pub(crate) struct Complaint {
@@ -49,5 +49,8 @@ fn complaints() -> Result<Vec<Complaint>, String> {
     }
     crates::check(&workspace::packages()?, &files, &mut complaints);
     papers::check(&files, &mut complaints);
+    if !spec::is_up_to_date(&files)? {
+        complaints.push(Complaint::about("docs/conformance.md", "out of date: run cargo xtask spec --write"));
+    }
     Ok(complaints)
 }

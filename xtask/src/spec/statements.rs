@@ -1,0 +1,88 @@
+//! The list of statements as it is written.
+
+/// One statement of the standard.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Statement {
+    /// `3.3.1-2`, or `311-3.1.2-22` for one of 3.1.1.
+    pub(super) id: String,
+    pub(super) who: Who,
+    pub(super) asks: String,
+    /// Why it has no code or no test.
+    pub(super) why: Option<String>,
+    /// What was broken to see its test fail, and which test that was.
+    pub(super) broken: Option<String>,
+    /// The heading above it.
+    pub(super) part: String,
+}
+
+/// Whom it binds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Who {
+    Server,
+    Client,
+    Both,
+}
+
+impl Who {
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Server => "server",
+            Self::Client => "client",
+            Self::Both => "both",
+        }
+    }
+
+    fn parse(word: &str) -> Option<Self> {
+        [Self::Server, Self::Client, Self::Both].into_iter().find(|who| who.word() == word)
+    }
+}
+
+/// Reads the list, or names the line that is wrong.
+pub(super) fn parse(text: &str) -> Result<Vec<Statement>, String> {
+    let mut statements: Vec<Statement> = Vec::new();
+    let mut part = String::new();
+    for (number, line) in text.lines().enumerate().map(|(n, line)| (n + 1, line)) {
+        let wrong = |what: &str| Err(format!("statements.txt:{number}: {what}"));
+        if let Some(heading) = line.strip_prefix("## ") {
+            part = heading.to_owned();
+        } else if line.is_empty() || line.starts_with('#') {
+        } else if let Some(note) = line.strip_prefix("    ") {
+            let Some(last) = statements.last_mut() else { return wrong("a note before the first statement") };
+            match note.split_once(": ") {
+                Some(("why", why)) => last.why = Some(why.to_owned()),
+                Some(("broken", broken)) => last.broken = Some(broken.to_owned()),
+                _ => return wrong("a note begins with 'why: ' or 'broken: '"),
+            }
+        } else {
+            let mut words = line.splitn(3, ' ');
+            let (Some(id), Some(who), Some(asks)) = (words.next(), words.next().and_then(Who::parse), words.next())
+            else {
+                return wrong("write: ID server|client|both WHAT");
+            };
+            if statements.iter().any(|statement| statement.id == id) {
+                return wrong("this id was there before");
+            }
+            let (id, asks, part) = (id.to_owned(), asks.to_owned(), part.clone());
+            statements.push(Statement { id, who, asks, why: None, broken: None, part });
+        }
+    }
+    Ok(statements)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_is_named_by_its_line() {
+        let rows = [
+            ("1-1 server One.\n1-1 both Two.\n", "statements.txt:2: this id was there before"),
+            ("1-1 nobody One.\n", "statements.txt:1: write: ID server|client|both WHAT"),
+            ("    why: x\n", "statements.txt:1: a note before the first statement"),
+            ("1-1 server One.\n    because\n", "statements.txt:2: a note begins with 'why: ' or 'broken: '"),
+        ];
+        for (text, expected) in rows {
+            assert_eq!(parse(text).unwrap_err(), expected);
+        }
+    }
+}
