@@ -106,6 +106,12 @@ fn steps() -> Vec<Step> {
         },
         Step {
             ring: 4,
+            name: "scripts on a running site",
+            needs: &[Program("mosquitto"), Program("mosquitto_pub"), Program("mosquitto_sub"), Program("openssl")],
+            command: |target| python("tests/real/scripts.py", target),
+        },
+        Step {
+            ring: 4,
             name: "fuzz smoke",
             needs: &[Program("cargo-fuzz")],
             command: |_| fuzz::command(FUZZ_SMOKE_SECS),
