@@ -19,6 +19,9 @@ pub(crate) struct Args {
     /// Log every connection and every step of the mesh.
     #[arg(short, long)]
     pub(crate) verbose: bool,
+    /// The script of the site, instead of the configured one.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) script: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) data: DataDir,
 }
@@ -34,6 +37,9 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     if let Some(port) = args.port {
         config.listeners = vec![Listener::on_loopback(port)];
     }
+    if let Some(file) = &args.script {
+        config.script.file = Some(file.clone());
+    }
     if args.verbose {
         config.log.level = Level::Debug;
     }
@@ -41,11 +47,13 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
         Some(data) => data,
         None => args.data.path()?,
     };
-    let stop = signals::catch().map_err(|error| Failure::new(format!("can't watch for signals: {error}")))?;
+    let stop =
+        signals::catch_with_reload().map_err(|error| Failure::new(format!("can't watch for signals: {error}")))?;
     let site = Site::start(Setup { config, data, datagrams: None }).map_err(Failure::new)?;
     let stop_site = site.stopper();
+    let reload = site.reloader();
     std::thread::spawn(move || {
-        stop.wait();
+        stop.wait_and(reload);
         stop_site();
     });
     match site.wait() {
@@ -57,6 +65,6 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     }
 }
 
-fn read(path: &Path) -> Result<Config, Failure> {
+pub(crate) fn read(path: &Path) -> Result<Config, Failure> {
     config::read(path).into_config().map_err(|report| Failure::with_code(BAD_CONFIGURATION, report))
 }

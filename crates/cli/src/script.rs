@@ -1,7 +1,12 @@
-//! `midge script`: what a script says, before a site runs it.
+//! `midge script`: what a script says before a site runs it, and the one that a site runs.
+mod trial;
+
+use crate::data_dir::DataDir;
 use crate::failure::Failure;
+use crate::status::ask;
 use crate::terminal;
 use clap::Subcommand;
+use host::control::{Begin, Request, ScriptRequest};
 use host::rules::simulate::SimulateError;
 use host::rules::{Diagnostic, Dialect, Limits, Oddities, Severity, check, convert, simulate};
 use serde_json::{Value, json};
@@ -35,6 +40,46 @@ enum Act {
         #[command(flatten)]
         script: Script,
     },
+    /// Run a script on a broker of its own, in real time, and tell what happens until Ctrl-C.
+    Run(trial::Args),
+    /// Give the running site a script. One with errors replaces nothing; the one before is kept.
+    Load {
+        /// The script; `-`: standard input.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        #[command(flatten)]
+        site: Site,
+    },
+    /// Take the script before this one again.
+    Revert {
+        #[command(flatten)]
+        site: Site,
+    },
+    /// Stop the script of the running site and forget it, its flash variables too.
+    Delete {
+        #[command(flatten)]
+        data: DataDir,
+    },
+    /// Print the script of the running site.
+    Show {
+        #[command(flatten)]
+        data: DataDir,
+    },
+}
+
+#[derive(clap::Args, Debug)]
+struct Site {
+    /// Begin with the next start of the site; until then no script runs.
+    #[arg(long)]
+    next_start: bool,
+    #[command(flatten)]
+    data: DataDir,
+}
+
+impl Site {
+    fn begin(&self) -> Begin {
+        if self.next_start { Begin::NextStart } else { Begin::Now }
+    }
 }
 
 #[derive(clap::Args, Debug)]
@@ -61,7 +106,29 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
         Act::Check { script } => look(script),
         Act::Sim { script, scenario } => try_out(script, scenario.as_deref()),
         Act::Convert { script } => translate(script),
+        Act::Run(args) => trial::run(args),
+        Act::Load { file, site } => {
+            let request = ScriptRequest::Load { text: read(file)?, begin: site.begin() };
+            tell(&site.data, request)
+        }
+        Act::Revert { site } => tell(&site.data, ScriptRequest::Revert { begin: site.begin() }),
+        Act::Delete { data } => tell(data, ScriptRequest::Delete),
+        Act::Show { data } => {
+            let answer = ask(&data.path()?, &Request::Script(ScriptRequest::Show))?;
+            match answer["script"].as_str() {
+                Some(text) => terminal::out(format_args!("{text}")),
+                None => return Err(Failure::new("the site has no script; give it one with: midge script load FILE")),
+            }
+            Ok(ExitCode::SUCCESS)
+        }
     }
+}
+
+fn tell(data: &DataDir, request: ScriptRequest) -> Result<ExitCode, Failure> {
+    let answer = ask(&data.path()?, &Request::Script(request))?;
+    let runs = answer["running"].as_bool().unwrap_or_default();
+    say!("{}", if runs { "The script runs." } else { "No script runs now." });
+    Ok(ExitCode::SUCCESS)
 }
 
 impl Script {

@@ -52,8 +52,71 @@ pub enum Request {
         /// On these topics.
         filter: String,
     },
+    /// Something about the rules.
+    Script(ScriptRequest),
     /// Orderly end, as SIGTERM.
     Stop,
+}
+
+/// What a command may ask about the rules.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "act", rename_all = "snake_case")]
+pub enum ScriptRequest {
+    /// There is a new script.
+    Load {
+        /// Its bytes: a script of the old firmware may be in any encoding.
+        #[serde(with = "hex")]
+        text: Vec<u8>,
+        /// When it begins.
+        begin: Begin,
+    },
+    /// The one before is the script again.
+    Revert {
+        /// When it begins.
+        begin: Begin,
+    },
+    /// There is no script any more.
+    Delete,
+    /// Its text, and whether it runs.
+    Show,
+}
+
+/// When a script begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Begin {
+    /// At once.
+    Now,
+    /// With the next start of the site.
+    NextStart,
+}
+
+impl From<Begin> for node::script::Begin {
+    fn from(begin: Begin) -> Self {
+        match begin {
+            Begin::Now => Self::Now,
+            Begin::NextStart => Self::NextStart,
+        }
+    }
+}
+
+/// Bytes as hexadecimal digits.
+mod hex {
+    use serde::de::{Deserialize, Deserializer, Error};
+    use serde::ser::Serializer;
+
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&crate::identity::to_hex(bytes))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        let digits = String::deserialize(deserializer)?;
+        let pairs = digits.as_bytes().chunks(2).map(|pair| {
+            let pair = std::str::from_utf8(pair).ok().filter(|pair| pair.len() == 2 && !pair.starts_with('+'))?;
+            u8::from_str_radix(pair, 16).ok()
+        });
+        pairs.collect::<Option<_>>().ok_or_else(|| D::Error::custom("hexadecimal digits expected"))
+    }
 }
 
 /// The answer: a document, or words for whoever asked.
@@ -70,7 +133,8 @@ pub enum Reply {
 pub const SOCKET_NAME: &str = "midge.sock";
 /// Of the system's address of a Unix socket, without its closing NUL.
 const SOCKET_PATH_MAX: usize = 107;
-const REQUEST_BYTES_MAX: u64 = 64 * 1024;
+/// A script of the largest size that may be configured, as digits.
+const REQUEST_BYTES_MAX: u64 = 33 * 1024 * 1024;
 const CALLERS_MAX: usize = 16;
 const PATIENCE: Duration = Duration::from_secs(5);
 

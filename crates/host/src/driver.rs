@@ -18,16 +18,19 @@ pub use storage::{Behind, Storage};
 
 use crate::clock::Clock;
 use crate::config;
-use crate::control::{Reply, Request};
+use crate::control::{Reply, Request, ScriptRequest};
 use crate::gateway;
 use crate::listing;
 use crate::log::Log;
 use crate::mailbox;
+use crate::script::{self, Surroundings};
 use crate::status;
 use crate::store::StoreError;
 use crate::tls::TlsError;
 use mio::{Events, Poll, Token, Waker};
 use mqtt::{Filter, Message, MessageOptions, Now, QoS, ReasonCode, Topic};
+use node::rules::Severity;
+use node::script::{Begin, Input as ScriptInput};
 use node::{Input, Node, Output, Verdict};
 use std::io;
 use std::sync::Arc;
@@ -47,6 +50,10 @@ pub enum Command {
     Stored(Result<u64, StoreError>),
     /// News from a mailbox.
     Mailbox(mailbox::News),
+    /// Something for the script.
+    Script(script::News),
+    /// Read again what may change while the site runs: the script's file.
+    Reload,
     /// Addresses of servers and peers that were given by name.
     Resolved(Servers),
     /// A batch of news from a gateway.
@@ -180,6 +187,8 @@ pub struct Driver {
     pub clients: Clients,
     /// Its way to other sites, if it is in a mesh.
     pub paths: Option<Paths>,
+    /// What its script has around it.
+    pub script: Surroundings,
     /// Its memory.
     pub storage: Storage,
     /// Where it tells what happens.
@@ -202,6 +211,9 @@ pub enum Ending {
 impl Driver {
     /// Serves until told to stop.
     pub fn run(mut self) -> Ending {
+        let now = self.clock.now();
+        self.script.begin(now, &mut self.node, &mut self.log);
+        self.round(now);
         let mut events = Events::with_capacity(EVENTS_PER_ROUND);
         let mut commands = Vec::new();
         loop {
@@ -235,7 +247,8 @@ impl Driver {
         if !clients_wait || !peers_wait {
             return Some(Duration::ZERO);
         }
-        let deadline = self.node.poll_timeout().into_iter().chain(self.paths.as_ref().map(Paths::poll_timeout)).min();
+        let deadline = self.node.poll_timeout().into_iter().chain(self.paths.as_ref().map(Paths::poll_timeout));
+        let deadline = deadline.chain([self.script.poll_timeout()]).min();
         let due = deadline.map(|deadline| deadline.since(self.clock.now().instant));
         due.into_iter().chain(self.clients.patience()).min()
     }
@@ -283,6 +296,8 @@ impl Driver {
                 }
             }
             Command::Manners(manners) => self.set_manners(now, manners),
+            Command::Script(news) => self.script.news(now, news, &mut self.node, &mut self.log),
+            Command::Reload => self.script.reload(now, &mut self.node, &mut self.log, Begin::Now),
             Command::Control(Request::Stop, asker) => {
                 // Whoever asked may have gone: the site stops all the same.
                 let _ = asker.send(Reply::Ok(serde_json::json!("stopping")));
@@ -331,6 +346,7 @@ impl Driver {
             Request::DeleteRetained { filter } => self.delete_retained(now, filter),
             Request::Pause { peer } => self.pause(now, peer, true),
             Request::Resume { peer } => self.pause(now, peer, false),
+            Request::Script(request) => self.script_request(now, request),
             Request::Stop => Reply::Error("already stopping".into()),
         }
     }
@@ -362,6 +378,29 @@ impl Driver {
         document(&page)
     }
 
+    fn script_request(&mut self, now: Now, request: &ScriptRequest) -> Reply {
+        let input = match request {
+            ScriptRequest::Load { text, begin } => {
+                let report = self.node.script().check(text);
+                if let Some(error) = report.diagnostics.iter().find(|found| found.severity == Severity::Error) {
+                    return Reply::Error(error.render(text, "script"));
+                }
+                ScriptInput::Install { text, begin: (*begin).into() }
+            }
+            ScriptRequest::Revert { begin } if self.node.script().previous().is_some() => {
+                ScriptInput::Revert { begin: (*begin).into() }
+            }
+            ScriptRequest::Revert { .. } => return Reply::Error("there was no script before this one".into()),
+            ScriptRequest::Delete => ScriptInput::Delete,
+            ScriptRequest::Show => {
+                let text = self.node.script().text().map(String::from_utf8_lossy);
+                return Reply::Ok(serde_json::json!({ "running": self.node.script().is_running(), "script": text }));
+            }
+        };
+        self.node.handle(now, Input::Script(input));
+        Reply::Ok(serde_json::json!({ "running": self.node.script().is_running() }))
+    }
+
     fn pause(&mut self, now: Now, word: &str, paused: bool) -> Reply {
         let Some(paths) = &mut self.paths else {
             return Reply::Error("this site is in no mesh; make one with: midge create".into());
@@ -383,6 +422,7 @@ impl Driver {
         {
             paths.pump(now);
         }
+        self.script.handle_timeout(now, &mut self.node);
         self.node.handle(now, Input::Timeout);
         self.drain(now);
         let own = self.paths.as_mut().map(|paths| paths.members.take_changes()).unwrap_or_default();
@@ -426,13 +466,12 @@ impl Driver {
                     paths.reset(now, peer);
                 }
             }
-            // Nobody has started a script.
-            Output::Script(_) => {}
             Output::Verify(credentials) => {
                 // Nobody here knows passwords: listeners that would need them are refused by the configuration.
                 let verdict = Verdict::Refused(ReasonCode::NotAuthorized);
                 self.node.handle(now, Input::Verdict { conn: credentials.conn, verdict });
             }
+            Output::Script(output) => self.script.perform(now, output, &mut self.log),
             Output::Event(event) => self.tell(now, &event),
         }
     }

@@ -17,6 +17,7 @@ pub mod log;
 pub mod mailbox;
 mod metrics;
 mod resolve;
+pub mod script;
 pub mod site;
 pub mod status;
 pub mod store;

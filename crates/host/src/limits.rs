@@ -55,6 +55,24 @@ fn narrowed(filters: &[FilterBuf]) -> Option<Vec<FilterBuf>> {
     (!filters.iter().any(|filter| filter.as_str() == "#")).then(|| filters.to_vec())
 }
 
+/// The rules' limits and choices.
+pub(crate) fn script(config: &Config) -> node::script::Config {
+    let limits = &config.limits;
+    let own = node::rules::Limits {
+        script_bytes: limits.script_bytes_max,
+        steps_per_clause: limits.script_clause_steps_max,
+        steps_per_turn: limits.script_turn_steps_max,
+        memory_bytes: limits.script_memory_max,
+        string_bytes: limits.script_string_max,
+        events: limits.script_events_max,
+        http_in_flight: limits.script_http_max,
+        http_body_bytes: limits.script_http_body_max,
+        http_timeout: limits.script_http_timeout,
+        ..node::rules::Limits::default()
+    };
+    node::script::Config { limits: own, oddities: config.script.oddities }
+}
+
 /// The link layer's limits.
 pub(crate) fn link(config: &Config, key_seed: [u8; 32]) -> link::Config {
     let mut own = link::Config::new(key_seed);

@@ -10,6 +10,7 @@ use crate::identity::{self, IdentityError};
 use crate::log::Log;
 use crate::mailbox::Mailbox;
 use crate::resolve;
+use crate::script::Surroundings;
 use crate::status::{About, Status};
 use crate::store::{Store, StoreError, SyncMode};
 use crate::tls::TlsError;
@@ -173,6 +174,7 @@ impl Site {
             let words = format_args!("Opening HTTP listen socket on {}.", http.address());
             builder.log.line(builder.now.wall, crate::config::Level::Notice, words);
         }
+        let script = builder.surroundings(bus.clone())?;
         let about = About {
             name: builder.name(),
             site: rendezvous::PeerKey::from_seed(&key).0,
@@ -186,7 +188,7 @@ impl Site {
             damaged,
         };
         let listeners = clients.listeners().into_iter().filter_map(|listener| tcp_address(&listener.bind)).collect();
-        let driver = Driver { event_loop, clock, node, clients, paths, storage, log: builder.log, about };
+        let driver = Driver { event_loop, clock, node, clients, paths, script, storage, log: builder.log, about };
         let thread = std::thread::Builder::new()
             .name("midge-driver".into())
             .spawn(move || driver.run())
@@ -220,6 +222,12 @@ impl Site {
     pub fn stopper(&self) -> impl Fn() + Send + Sync + use<> {
         let bus = self.bus.clone();
         move || bus.send(Command::Stop)
+    }
+
+    /// A bell for other threads: read again what may change while the site runs, which is the script's file.
+    pub fn reloader(&self) -> impl Fn() + Send + Sync + use<> {
+        let bus = self.bus.clone();
+        move || bus.send(Command::Reload)
     }
 
     /// Waits until the site has stopped, and says why it did.
@@ -338,7 +346,7 @@ impl Builder {
             membership,
             system_interval: self.config.site.sys_interval,
             version: format!("midge version {}", env!("CARGO_PKG_VERSION")),
-            script: node::script::Config::default(),
+            script: crate::limits::script(&self.config),
         };
         let mut node = Node::new(config, fresh_seed()?);
         let mut bad = 0_u64;
@@ -394,6 +402,12 @@ impl Builder {
         }
         resolve::start(&self.config.mesh, event_loop.bus()).map_err(system("can't start the resolver's thread"))?;
         Ok(paths)
+    }
+
+    fn surroundings(&self, bus: Bus) -> Result<Surroundings, StartError> {
+        let seed = fresh_seed()?.iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte));
+        Surroundings::start(&self.config, &self.name(), seed, self.clock, bus)
+            .map_err(system("can't start the script's threads"))
     }
 
     fn announce(&mut self, listeners: &[Listener], token: Option<&Token>, damaged: &[String]) {

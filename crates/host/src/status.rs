@@ -3,6 +3,7 @@ use crate::driver::{Clients, Paths};
 use crate::identity::to_hex;
 use link::PeerKey;
 use mqtt::Now;
+use node::rules::FaultKind;
 use node::{Drop, Node, PeerStatus};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -48,8 +49,31 @@ pub struct Status {
     pub listeners: Vec<String>,
     /// The broker.
     pub broker: BrokerStatus,
+    /// The rules, if there is a script.
+    pub script: Option<ScriptStatus>,
     /// The mesh, if the site is in one.
     pub mesh: Option<MeshStatus>,
+}
+
+/// The part of the rules.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct ScriptStatus {
+    /// Whether it runs; if not, it waits for the next start or has errors.
+    pub running: bool,
+    /// Size of its text.
+    pub bytes: usize,
+    /// Events that some clause waited for.
+    pub events: u64,
+    /// Clauses run.
+    pub clauses: u64,
+    /// Steps of all clauses.
+    pub steps: u64,
+    /// Faults by their kinds, those that happened.
+    pub faults: BTreeMap<String, u64>,
+    /// Messages lost because the script was too slow.
+    pub lost: u64,
+    /// Whether the remote broker is connected.
+    pub remote: bool,
 }
 
 /// The broker's part.
@@ -200,6 +224,7 @@ impl Status {
                 .clone()
                 .zip(paths)
                 .map(|(fingerprint, (paths, mail_dropped))| mesh_status(fingerprint, node, paths, mail_dropped)),
+            script: ScriptStatus::of(node.script()),
         }
     }
 }
@@ -327,10 +352,43 @@ impl fmt::Display for Status {
             "  {} publishes in, {} out, {} refused, {} dropped, {} connections turned away",
             b.publishes_received, b.publishes_sent, b.refused, b.dropped, b.turned_away
         )?;
+        if let Some(script) = &self.script {
+            script.fmt(f)?;
+        }
         match &self.mesh {
             Some(mesh) => mesh.fmt(f),
             None => writeln!(f, "not in a mesh (midge create makes one, midge join TOKEN enters one)"),
         }
+    }
+}
+
+impl ScriptStatus {
+    fn of(script: &node::script::Script) -> Option<Self> {
+        let bytes = script.text()?.len();
+        let own = Self { bytes, lost: script.lost(), remote: script.is_remote_connected(), ..Self::default() };
+        let Some(counters) = script.counters() else { return Some(own) };
+        let faults = FaultKind::ALL.into_iter().map(|kind| (kind.word().to_owned(), counters.faults(kind)));
+        Some(Self {
+            running: true,
+            events: counters.events,
+            clauses: counters.clauses,
+            steps: counters.steps,
+            faults: faults.filter(|(_, count)| *count > 0).collect(),
+            ..own
+        })
+    }
+}
+
+impl fmt::Display for ScriptStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.running {
+            return writeln!(f, "  script of {} bytes does not run", self.bytes);
+        }
+        write!(f, "  script: {} events, {} clauses, {} messages lost", self.events, self.clauses, self.lost)?;
+        for (kind, count) in &self.faults {
+            write!(f, ", {count} faults ({kind})")?;
+        }
+        writeln!(f)
     }
 }
 

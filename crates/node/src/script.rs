@@ -67,13 +67,11 @@ pub enum Input<'a> {
     },
     /// A message from the remote broker.
     Message {
-        /// Topic.
-        topic: Topic<'a>,
-        /// Payload.
-        payload: &'a [u8],
-        /// QoS.
+        /// What.
+        message: &'a Message,
+        /// The QoS it was delivered with.
         qos: QoS,
-        /// Retain flag.
+        /// The RETAIN flag as the broker set it.
         retain: bool,
     },
     /// The network is there, or no longer.
@@ -242,6 +240,7 @@ pub struct Script {
 
 #[derive(Debug)]
 struct Waiting {
+    side: Side,
     message: Message,
     qos: QoS,
     retain: bool,
@@ -442,8 +441,9 @@ impl Script {
                 self.remote_filters.clear();
                 if connected { rules::Input::RemoteConnected } else { rules::Input::RemoteDisconnected }
             }
-            Input::Message { topic, payload, qos, retain } => {
-                rules::Input::Message { side: Side::Remote, topic, payload, qos, retain }
+            Input::Message { message, qos, retain } => {
+                let message = message.clone();
+                return self.arrive(now, Waiting { side: Side::Remote, message, qos, retain }, broker);
             }
             Input::Network { up: true } => rules::Input::LinkUp,
             Input::Network { up: false } => rules::Input::LinkDown,
@@ -471,24 +471,30 @@ impl Script {
         self.tell(now, rules::Input::Peer { name, change }, broker);
     }
 
-    /// A message of the own broker. Waits if this batch has done enough for the script.
+    /// A message of the own broker.
     pub(crate) fn deliver(&mut self, now: Now, delivery: Delivery, broker: &Broker) {
+        let Delivery { message, qos, retain, .. } = delivery;
+        self.arrive(now, Waiting { side: Side::Local, message, qos, retain }, broker);
+    }
+
+    /// A message waits if this batch has done enough for the script.
+    fn arrive(&mut self, now: Now, waiting: Waiting, broker: &Broker) {
         if self.engine.is_none() {
             return;
         }
-        let Delivery { message, qos, retain, .. } = delivery;
         if self.waiting.is_empty() && self.has_turn() {
-            return self.hear(now, &Waiting { message, qos, retain }, broker);
+            return self.hear(now, &waiting, broker);
         }
-        if self.waiting.len() >= WAITING_MAX || self.waiting_bytes + message.size() > WAITING_BYTES_MAX {
+        let bytes = waiting.message.size();
+        if self.waiting.len() >= WAITING_MAX || self.waiting_bytes + bytes > WAITING_BYTES_MAX {
             self.lost += 1;
             if !core::mem::replace(&mut self.overrun, true) {
                 self.said.push_back(Said::Event(Event::Overrun));
             }
             return;
         }
-        self.waiting_bytes += message.size();
-        self.waiting.push_back(Waiting { message, qos, retain });
+        self.waiting_bytes += bytes;
+        self.waiting.push_back(waiting);
     }
 
     /// Does what is due, as far as the turn goes.
@@ -511,8 +517,8 @@ impl Script {
 
     fn hear(&mut self, now: Now, waiting: &Waiting, broker: &Broker) {
         let (topic, payload) = (waiting.message.topic(), waiting.message.payload());
-        let (qos, retain) = (waiting.qos, waiting.retain);
-        self.tell(now, rules::Input::Message { side: Side::Local, topic, payload, qos, retain }, broker);
+        let Waiting { side, qos, retain, .. } = *waiting;
+        self.tell(now, rules::Input::Message { side, topic, payload, qos, retain }, broker);
     }
 
     fn tell(&mut self, now: Now, input: rules::Input<'_>, broker: &Broker) {

@@ -257,7 +257,8 @@ fn pins_time_serial_line_and_remote_broker_are_events() {
     bench.round();
     let is_subscription = |wish: &&Wish| matches!(wish, Wish::Subscribe { side: Side::Remote, .. });
     assert_eq!(bench.wishes.iter().filter(is_subscription).count(), 1);
-    bench.say(ScriptInput::Message { topic: topic("r/1"), payload: b"", qos: QoS::AtMostOnce, retain: false });
+    let message = Message::new(topic("r/1"), b"", MessageOptions::default()).expect("a message");
+    bench.say(ScriptInput::Message { message: &message, qos: QoS::AtMostOnce, retain: false });
     bench.say(ScriptInput::Remote { connected: false });
     bench.pass(Duration::from_secs(1));
     assert_eq!(bench.printed(), "pin 0\r\nline hello\r\nr/1\r\ngone\r\n01:00:011512\r\n");

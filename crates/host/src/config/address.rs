@@ -59,6 +59,26 @@ impl fmt::Display for Mailbox {
     }
 }
 
+/// A broker that scripts call `remote`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RemoteBroker {
+    /// Where it listens.
+    pub address: Address,
+    /// Whether by TLS.
+    pub tls: bool,
+    /// User name, if it wants one.
+    pub user: Option<String>,
+    /// Password, if it wants one.
+    pub password: Option<Secret>,
+}
+
+impl fmt::Display for RemoteBroker {
+    /// Without user and password: this is what logs and `status` show.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}", if self.tls { "mqtts" } else { "mqtt" }, self.address)
+    }
+}
+
 /// A relay and what it wants to hear before it relays.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TurnServer {
@@ -113,22 +133,41 @@ impl Mailbox {
             Some(("ws" | "http", _)) => return Err(format!("mailboxes over HTTP are not built yet; {FORM}")),
             Some(_) | None => return Err(format!("a mailbox is an MQTT broker; {FORM}")),
         };
-        // A slash at the end is what people copy from a browser; a path has no meaning here.
-        let rest = rest.strip_suffix('/').unwrap_or(rest);
-        let (credentials, place) = match rest.rsplit_once('@') {
-            Some((credentials, place)) => (Some(credentials), place),
-            None => (None, rest),
-        };
-        let address = Address::parse(place, Some(super::MQTT_PORT))?;
-        let (user, password) = match credentials {
-            None => (None, None),
-            Some(pair) => match pair.split_once(':') {
-                Some((user, password)) => (Some(unescape(user)?), Some(Secret(unescape(password)?))),
-                None => (Some(unescape(pair)?), None),
-            },
-        };
+        let (address, user, password) = place(rest, super::MQTT_PORT)?;
         Ok(Self { address, user, password })
     }
+}
+
+impl RemoteBroker {
+    /// `mqtt[s]://[user[:password]@]host[:port]`.
+    pub(super) fn parse(text: &str) -> Result<Self, Reason> {
+        let (tls, rest, port) = match text.split_once("://") {
+            Some(("mqtt", rest)) => (false, rest, super::MQTT_PORT),
+            Some(("mqtts", rest)) => (true, rest, super::MQTT_TLS_PORT),
+            Some(_) | None => return Err("write \"mqtt://[USER:PASSWORD@]HOST[:PORT]\", or mqtts://".to_owned()),
+        };
+        let (address, user, password) = place(rest, port)?;
+        Ok(Self { address, tls, user, password })
+    }
+}
+
+/// What follows the scheme of a broker's URL.
+fn place(rest: &str, usual_port: u16) -> Result<(Address, Option<String>, Option<Secret>), Reason> {
+    // A slash at the end is what people copy from a browser; a path has no meaning here.
+    let rest = rest.strip_suffix('/').unwrap_or(rest);
+    let (credentials, place) = match rest.rsplit_once('@') {
+        Some((credentials, place)) => (Some(credentials), place),
+        None => (None, rest),
+    };
+    let address = Address::parse(place, Some(usual_port))?;
+    let (user, password) = match credentials {
+        None => (None, None),
+        Some(pair) => match pair.split_once(':') {
+            Some((user, password)) => (Some(unescape(user)?), Some(Secret(unescape(password)?))),
+            None => (Some(unescape(pair)?), None),
+        },
+    };
+    Ok((address, user, password))
 }
 
 impl TurnServer {

@@ -1,9 +1,10 @@
 //! Every key of the TOML form but the limits: where it stands, what it takes, what holds without it, how it is read.
-use super::address::{Address, Mailbox, TurnServer};
+use super::address::{Address, Mailbox, RemoteBroker, TurnServer};
 use super::report::quoted;
-use super::{Bind, CertificateName, Config, Level, LogTarget, Protocol, QueueFull, Tls, TlsVersion, units};
+use super::{Bind, CertificateName, Config, Level, LogTarget, Protocol, QueueFull, Tls, TlsVersion, Zone, units};
 use crate::store::SyncMode;
 use mqtt::topic::{Filter, FilterBuf};
+use node::rules::Oddities;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::Range;
 use std::path::PathBuf;
@@ -95,8 +96,7 @@ pub(super) const NOT_BUILT: &[NotBuilt] = &[
     later("", "user", "passwords are not built yet; keep listeners on loopback or in a trusted network"),
     later("", "acl", "access rules are not built yet; keep listeners on loopback or in a trusted network"),
     later("", "bridge", "bridges to classic brokers are not built yet"),
-    later("", "rules", "scripts are not built yet"),
-    later("", "script", "scripts are not built yet"),
+    later("", "rules", "scripts stand in [script]"),
     later("", "console", "the console is not built yet"),
     later("", "device", "devices are not built yet"),
     later("", "pin", "devices are not built yet"),
@@ -126,6 +126,12 @@ pub(super) const SECTIONS: &[Section] = &[
     },
     Section { name: "limits", is_list: false, doc: "What anybody may use up at most.", keys: LIMITS_KEYS },
     Section { name: "log", is_list: false, doc: "What is told, and where.", keys: LOG },
+    Section {
+        name: "script",
+        is_list: false,
+        doc: "The rules of the site ([rules.md](rules.md)) and what they have around them.",
+        keys: SCRIPT,
+    },
 ];
 
 /// What stands in `tls = { … }` of a listener, or below `[listener.tls]`.
@@ -481,6 +487,106 @@ const LOG: &[Key] = &[
         },
     },
 ];
+
+const SCRIPT: &[Key] = &[
+    Key {
+        name: "file",
+        takes: "path",
+        default: "the script that is stored, if there is one",
+        example: "\"/etc/midge/rules.midge\"",
+        doc: "The script. Read at the start and on SIGHUP; one with errors replaces nothing. `--script FILE` goes \
+              before it.",
+        read: |draft, value| set(&mut draft.config.script.file, path(value).map(Some)),
+    },
+    Key {
+        name: "timezone",
+        takes: "`\"system\"`, a name of the IANA database, or hours east of Greenwich",
+        default: "`\"system\"`",
+        example: "\"Europe/Berlin\"",
+        doc: "Local time as scripts see it; hours (`\"+2\"`, `\"-3:30\"`) know no daylight saving.",
+        read: |draft, value| set(&mut draft.config.script.timezone, zone(value)),
+    },
+    Key {
+        name: "oddities",
+        takes: "`\"original\"` or `\"fixed\"`",
+        default: "`\"original\"`",
+        example: "\"fixed\"",
+        doc: "Whether scripts without a first line `% midge` keep the oddities of the old firmware \
+              ([from-esp-umqtt.md](from-esp-umqtt.md)).",
+        read: |draft, value| {
+            let words = [("original", Oddities::default()), ("fixed", Oddities::FIXED)];
+            set(&mut draft.config.script.oddities, choice(value, &words))
+        },
+    },
+    Key {
+        name: "logging",
+        takes: "`true` or `false`",
+        default: "`false`",
+        example: "true",
+        doc: "Every event and action of the script is told in the log.",
+        read: |draft, value| set(&mut draft.config.script.logging, boolean(value)),
+    },
+    Key {
+        name: "remote",
+        takes: "`\"mqtt[s]://[USER:PASSWORD@]HOST[:PORT]\"`",
+        default: "none",
+        example: "\"mqtts://user:password@broker.example\"",
+        doc: "The broker that scripts call `remote`; with `mqtts` by TLS, its certificate is checked.",
+        read: |draft, value| {
+            let parsed = text(value)
+                .and_then(|word| RemoteBroker::parse(word).map_err(|reason| fault(value, format!("found: {reason}"))));
+            set(&mut draft.config.script.remote, parsed.map(Some))
+        },
+    },
+    Key {
+        name: "remote_id",
+        takes: "text",
+        default: "`midge-` and the site's name",
+        example: "\"cabin\"",
+        doc: "Client identifier at the remote broker.",
+        read: |draft, value| set(&mut draft.config.script.remote_id, text(value).map(|id| Some(id.to_owned()))),
+    },
+    Key {
+        name: "ca_file",
+        takes: "path",
+        default: "only the system's",
+        example: "\"/etc/midge/ca.pem\"",
+        doc: "Certificates (PEM) to trust besides the system's, for `mqtts` and `https`.",
+        read: |draft, value| set(&mut draft.config.script.ca_file, path(value).map(Some)),
+    },
+];
+
+/// A zone that this machine knows.
+fn zone(value: &Value<'_>) -> Result<Zone, Fault> {
+    let name = text(value)?;
+    let write = "write \"system\", a name such as \"Europe/Berlin\", or hours such as \"+2\"";
+    if name == "system" {
+        return Ok(Zone::System);
+    }
+    if let Some(minutes) = zone_minutes(name) {
+        return Ok(Zone::Fixed { minutes });
+    }
+    match jiff::tz::TimeZone::get(name) {
+        Ok(_) => Ok(Zone::Named(name.to_owned())),
+        Err(_) => Err(fault(value, format!("{}: this machine knows no such time zone; {write}", found(name)))),
+    }
+}
+
+/// `+2`, `-3:30`, `0`.
+fn zone_minutes(text: &str) -> Option<i16> {
+    let (sign, digits) = match text.as_bytes().first()? {
+        b'-' => (-1, &text[1..]),
+        b'+' => (1, &text[1..]),
+        _ => (1, text),
+    };
+    let (hours, minutes) = digits.split_once(':').unwrap_or((digits, "0"));
+    let is_number = |part: &str| (1..=2).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit());
+    if !is_number(hours) || !is_number(minutes) {
+        return None;
+    }
+    let (hours, minutes) = (hours.parse::<i16>().ok()?, minutes.parse::<i16>().ok()?);
+    (hours <= 14 && minutes < 60).then_some(sign * (hours * 60 + minutes))
+}
 
 fn found(text: &str) -> String {
     format!("found {}", quoted(text))

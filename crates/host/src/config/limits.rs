@@ -173,6 +173,24 @@ limits! {
     peers_max: usize, Count, 64, 1, 1_000;
     /// How far ahead another site's clock may be before its retained values are refused.
     clock_skew_max: Duration, Time, 300, 1, DAY;
+    /// Bytes of a script.
+    script_bytes_max: usize, Bytes, 64 * KIB, KIB, 16 * MIB;
+    /// Steps of one clause of a script for one event.
+    script_clause_steps_max: u32, Count, 50_000, 100, 100_000_000;
+    /// Steps of a script after which the broker goes first.
+    script_turn_steps_max: u32, Count, 100_000, 1_000, 100_000_000;
+    /// Memory of a script: variables, waiting events, texts being made.
+    script_memory_max: usize, Bytes, MIB, 16 * KIB, GIB;
+    /// Longest text of a script; a longer message is no event.
+    script_string_max: usize, Bytes, 64 * KIB, 128, 16 * MIB;
+    /// Events that wait for a script.
+    script_events_max: usize, Count, 1_024, 1, 1_000_000;
+    /// HTTP requests of a script without an answer.
+    script_http_max: usize, Count, 8, 0, 32;
+    /// Longest answer to one.
+    script_http_body_max: usize, Bytes, 64 * KIB, KIB, 16 * MIB;
+    /// How long an answer may take.
+    script_http_timeout: Duration, Time, 30, 1, 3_600;
     /// How long a deleted retained value is remembered, so that a site coming back does not revive it.
     tombstone_life: Duration, Time, 7 * DAY, 3_600, 3_650 * DAY;
 }

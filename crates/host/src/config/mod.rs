@@ -15,7 +15,7 @@ mod report;
 mod tests;
 mod units;
 
-pub use address::{Address, Mailbox, Secret, TurnServer};
+pub use address::{Address, Mailbox, RemoteBroker, Secret, TurnServer};
 pub use limits::{LIMITS, Limit, Limits, Unit};
 pub use listener::{Bind, CertificateName, Listener, Protocol, Tls, TlsVersion};
 pub use reference::reference;
@@ -23,6 +23,7 @@ pub use report::{Problem, Report, Severity};
 
 use crate::store::SyncMode;
 use mqtt::topic::{Filter, FilterBuf};
+use node::rules;
 use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -32,6 +33,8 @@ use std::time::Duration;
 pub const FILE_BYTES_MAX: u64 = 1024 * 1024;
 /// Where MQTT is spoken.
 pub const MQTT_PORT: u16 = 1883;
+/// Where it is spoken by TLS.
+pub const MQTT_TLS_PORT: u16 = 8883;
 
 /// One site's configuration, complete: what the file did not say has its default.
 #[derive(Clone, PartialEq, Debug)]
@@ -50,6 +53,8 @@ pub struct Config {
     pub queue_full: QueueFull,
     /// What is told, and where.
     pub log: Log,
+    /// The rules of the site.
+    pub script: Script,
 }
 
 /// Who this site is and where it keeps its state.
@@ -92,6 +97,40 @@ pub enum QueueFull {
     Refuse,
     /// It is dropped for that session and counted, as mosquitto does.
     Drop,
+}
+
+/// The rules of the site, and what they have around them.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Script {
+    /// Read at the start and on SIGHUP; `None`: the stored script runs.
+    pub file: Option<PathBuf>,
+    /// Whether `compat` keeps the oddities of the old firmware.
+    pub oddities: rules::Oddities,
+    /// Whether every step is logged.
+    pub logging: bool,
+    /// Local time as scripts see it.
+    pub timezone: Zone,
+    /// Certificates to trust besides the system's.
+    pub ca_file: Option<PathBuf>,
+    /// The `remote` side.
+    pub remote: Option<RemoteBroker>,
+    /// Client identifier there; `None`: made from the site's name.
+    pub remote_id: Option<String>,
+}
+
+/// Where local time is taken from.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum Zone {
+    /// The machine's zone.
+    #[default]
+    System,
+    /// A zone of the IANA database, such as `Europe/Berlin`.
+    Named(String),
+    /// Always the same offset from UTC.
+    Fixed {
+        /// Minutes east of Greenwich.
+        minutes: i16,
+    },
 }
 
 /// What is told, and where.
@@ -141,6 +180,7 @@ impl Default for Config {
             limits: Limits::default(),
             queue_full: QueueFull::default(),
             log: Log { level: Level::Info, to: LogTarget::Stderr },
+            script: Script::default(),
         }
     }
 }

@@ -359,7 +359,7 @@ fn what_is_not_built_is_refused_with_its_line() {
             ("[mesh]\ndht = [\"router.example:6881\"]", &["2:7: mesh.dht: … not built yet"]),
             ("[mesh]\nsession_scope = \"mesh\"", &["2:17: mesh.session_scope: … not built yet"]),
             ("[mesh]\nmailbox = [\"mqtts://b.example\"]", &["2:12: mesh.mailbox: … not built yet"]),
-            ("[rules]\nfile = \"x\"", &["1:2: rules: … scripts are not built yet"]),
+            ("[rules]\nfile = \"x\"", &["1:2: rules: … scripts stand in [script]"]),
             ("[[bridge]]", &["1:3: bridge: … not built yet"]),
         ],
     );
