@@ -72,7 +72,7 @@ fn a_nat_gets_another_address_and_the_connection_lives_on_without_signalling() {
 }
 
 #[test]
-fn a_nat_gets_another_address_and_new_cards_keep_the_connection_alive() {
+fn d11_new_cards_keep_the_connection_alive_when_a_nat_gets_another_address() {
     let mut lab = up(5, [PortRestricted, PortRestricted]);
     let net = lab.sites[0].net;
     lab.world.nat_mut(net).expect("a NAT").rebind([198, 51, 100, 77].into());
@@ -82,7 +82,7 @@ fn a_nat_gets_another_address_and_new_cards_keep_the_connection_alive() {
 }
 
 #[test]
-fn a_site_moves_to_another_network_and_keeps_its_connection() {
+fn l1_a_site_moves_to_another_network_and_keeps_its_connection() {
     let mut lab = up(6, [PortRestricted, PortRestricted]);
     // The cable is pulled, the other one is plugged in.
     let nat = nat::Config::new(PortRestricted, [198, 51, 100, 88].into());
@@ -165,7 +165,7 @@ fn an_idle_link_costs_less_than_a_megabyte_an_hour() {
 }
 
 #[test]
-fn a_cut_of_a_minute_heals_by_itself() {
+fn l2_a_cut_of_a_minute_heals_by_itself() {
     for mail_works in [true, false] {
         let mut lab = up(11, [PortRestricted, PortRestricted]);
         lab.run_for(secs(60));
@@ -205,7 +205,7 @@ fn one_sided_silence_is_noticed_by_the_other_side() {
 }
 
 #[test]
-fn a_peer_that_starts_anew_is_met_again_at_once() {
+fn l9_a_peer_that_starts_anew_is_met_again_at_once() {
     for kinds in [[PortRestricted, PortRestricted], [Symmetric, Symmetric]] {
         for site in [0, 1] {
             let mut lab = Lab::new(14);
@@ -232,7 +232,7 @@ fn a_peer_that_starts_anew_is_met_again_at_once() {
 }
 
 #[test]
-fn a_link_that_is_reset_comes_back_at_once() {
+fn d10_a_link_that_is_reset_comes_back_at_once() {
     for site in [0, 1] {
         let mut lab = up(26, [PortRestricted, PortRestricted]);
         let peer = lab.sites[1 - site].key;

@@ -27,7 +27,7 @@ fn noise(seed: u64) -> impl FnMut() -> u64 {
 }
 
 #[test]
-fn a_peer_with_another_key_is_refused_and_named() {
+fn l4_a_peer_with_another_key_is_refused_and_named() {
     for seeds in [[1, 2, 3], [2, 1, 3], [3, 1, 2], [1, 3, 2]] {
         let mut lab = Lab::new(1);
         let nat = nat::Config::new(Open, [0; 4].into());
@@ -386,7 +386,7 @@ fn a_card_of_any_bytes_is_refused_or_reads_as_what_it_writes() {
 }
 
 #[test]
-fn a_card_with_too_much_keeps_the_best_of_each_kind() {
+fn l7_a_card_with_too_much_keeps_the_best_of_each_kind() {
     let mut card = sample();
     let candidate = |kind, n: u32| Candidate {
         kind,

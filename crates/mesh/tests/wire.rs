@@ -182,7 +182,7 @@ fn every_record_is_written_as_it_was_and_read_as_it_was() {
 }
 
 #[test]
-fn no_prefix_of_a_record_is_a_record() {
+fn d3_no_prefix_of_a_record_is_a_record() {
     for (name, record) in samples() {
         let whole = bundle(&record);
         for len in 8..whole.len() {

@@ -46,7 +46,7 @@ fn random_restarts_cuts_and_outages_end_in_everybody_linked() {
 
 /// serverless-mqtt.md 12.1, "other peer reboots": 35 to 60 s there.
 #[test]
-fn a_rebooted_peer_is_met_again_before_its_old_link_is_noticed_dead() {
+fn l12_a_rebooted_peer_is_met_again_before_its_old_link_is_noticed_dead() {
     let mut world = World::new(3, Faults::NONE);
     let (a, b) = (world.add_site("a"), world.add_site("b"));
     world.start(a);

@@ -1,6 +1,10 @@
 //! The defects of the system that midge supersedes, one test each, named for it: midge does not have them.
-//! D1 to D12: known defects of the published firmware pair; T-M1, T-M2: its interoperation tests. D3 (lengths) is in
-//! the mesh's wire tests, D4 (shared topics, clear passwords) and J8 in the rendezvous', D10 and D11 in the link's.
+//! D1 to D12: known defects of the published firmware pair; L1 to L12: of its libraries; T-M1, T-M2: its interoperation
+//! tests. Where the cause lies in one layer, the test of that name is there: D3 (lengths) in the mesh's `wire.rs`, D4
+//! (shared topics, clear passwords), J8 and L12 (nobody gets back in after a lost connection) in the rendezvous', D10
+//! and D11 (no second start, candidates ignored), L1, L2, L4, L7, L9 (no ICE restart, no sending after a cut, keys not
+//! checked, few candidates, no new association) in the link's, D12 (a failed TLS handshake keeps its slot) in
+//! `tests/real/foreign.py`.
 use midge_sim::World;
 use midge_sim::device::{Device, Word};
 use mqtt::client::WillOptions;
