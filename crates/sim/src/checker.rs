@@ -40,7 +40,8 @@ pub fn deliveries(world: &World, faults: Faults) -> Vec<Verdict> {
     for ear in world.devices.iter().filter(|device| !device.filters.is_empty()) {
         let mut seen: BTreeMap<(&str, &str), u32> = BTreeMap::new();
         let mut last: BTreeMap<(&str, &str), u64> = BTreeMap::new();
-        for word in &ear.heard {
+        // A deletion has no stamp.
+        for word in ear.heard.iter().filter(|word| !word.payload.is_empty()) {
             let times = seen.entry((&word.topic, &word.payload)).or_default();
             *times += 1;
             let Some((speaker, number)) = stamp(&word.payload) else {
@@ -90,7 +91,9 @@ fn too_often(
 fn missing(ear: &Device, devices: &[Device], seen: &BTreeMap<(&str, &str), u32>, verdicts: &mut Vec<Verdict>) {
     for device in devices {
         for (word, acknowledged) in device.spoken.iter().zip(&device.acknowledged) {
-            let wanted = *acknowledged && word.qos > QoS::AtMostOnce && wants(ear, &word.topic);
+            // That a deletion arrived, the retained values say.
+            let wanted =
+                *acknowledged && !word.payload.is_empty() && word.qos > QoS::AtMostOnce && wants(ear, &word.topic);
             if wanted && !seen.contains_key(&(word.topic.as_str(), word.payload.as_str())) {
                 verdicts.push(Verdict::Lost(format!("{}: {word:?} of {}", ear.id, device.id)));
             }
@@ -107,8 +110,9 @@ fn wants(ear: &Device, topic: &str) -> bool {
     ear.filters.iter().filter_map(|filter| Filter::parse(filter).ok()).any(|filter| filter.matches(topic))
 }
 
-/// Speaker and number of a stamp.
+/// Speaker and number of a stamp; `#` before it only makes it long.
 pub fn stamp(payload: &str) -> Option<(&str, u64)> {
+    let payload = payload.trim_start_matches('#');
     let (speaker, number) = payload.rsplit_once('.')?;
     Some((speaker, number.parse().ok()?))
 }

@@ -95,6 +95,8 @@ struct Plot {
     faults: u64,
     speakers: Vec<usize>,
     numbers: Vec<[u64; TOPICS.len()]>,
+    /// Of what each speaker has said on topics that all speakers write.
+    shared: Vec<u64>,
     copied: Vec<usize>,
 }
 
@@ -122,7 +124,8 @@ impl Plot {
         let numbers = vec![[0; TOPICS.len()]; speakers.len()];
         let kind = Faults::default();
         let copied = vec![0; world.devices.len()];
-        Self { world, planted: story.planted, kind, faults: 0, speakers, numbers, copied }
+        let shared = vec![0; speakers.len()];
+        Self { world, planted: story.planted, kind, faults: 0, speakers, numbers, shared, copied }
     }
 
     /// Devices talk while things break.
@@ -172,16 +175,22 @@ impl Plot {
             self.world.publish(device, later, retain);
         }
         self.world.publish(device, word, retain);
-        if self.world.dice.chance(20) {
-            self.clear_retained(device, which);
+        if self.world.dice.chance(150) {
+            self.write_shared(device, which);
         }
     }
 
-    /// Deletes a retained value: an empty payload has no stamp, so it goes to a topic that no ear listens to.
-    fn clear_retained(&mut self, device: usize, which: usize) {
-        let topic = format!("$hidden/{which}");
-        let word = Word { topic, payload: String::new(), qos: QoS::AtLeastOnce };
-        self.world.publish(device, word, true);
+    /// Sets or deletes a retained value that others write, too.
+    fn write_shared(&mut self, device: usize, which: usize) {
+        let topic = format!("state/{}", self.world.dice.below(3));
+        self.shared[which] += 1;
+        let payload = match self.world.dice.below(8) {
+            0..=2 => String::new(),
+            // Too large for one frame among others.
+            3 => format!("{}{}.{}", "#".repeat(100_000), self.world.devices[device].id, self.shared[which]),
+            _ => format!("{}.{}", self.world.devices[device].id, self.shared[which]),
+        };
+        self.world.publish(device, Word { topic, payload, qos: QoS::AtLeastOnce }, true);
     }
 
     fn fault(&mut self) {
