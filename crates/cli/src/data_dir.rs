@@ -6,7 +6,7 @@ use std::path::PathBuf;
 #[derive(clap::Args, Debug, Clone)]
 pub(crate) struct DataDir {
     /// Directory of the site's state [default: the user's state directory].
-    #[arg(long = "data", value_name = "DIR", global = true)]
+    #[arg(long = "data", value_name = "DIR")]
     dir: Option<PathBuf>,
 }
 

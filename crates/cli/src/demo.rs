@@ -51,7 +51,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
     if let Err(error) = told {
         return Err(Failure::new(format!("the demo failed: {error}")));
     }
-    let reflexive = lines.iter().all(went_through_nats);
+    let reflexive = lines.iter().enumerate().all(|(index, line)| went_through_nats(index, line));
     if !reflexive {
         return Err(Failure::new("the messages arrived, but not over a server-reflexive path"));
     }
@@ -131,7 +131,7 @@ fn meet(sites: &[Site], began: Instant) -> Result<Vec<PeerLine>, Failure> {
                     say!("  {:>5} ms  {:<6} {words}", began.elapsed().as_millis(), NAMES[index]);
                 }
             };
-            if mesh.mailboxes.iter().any(|mailbox| mailbox.reachable) {
+            if mesh.counters.get("search_posted").is_some_and(|posted| *posted > 0) {
                 say(&mut said[index].mailbox, "left a sealed card in the mailbox".into());
             }
             let Some(peer) = mesh.peers.into_iter().next() else { continue };
@@ -161,10 +161,16 @@ struct Steps {
     up: bool,
 }
 
-/// Whether the path leads through the outsides of NATs, learnt from STUN or from the peer's checks.
-fn went_through_nats(line: &PeerLine) -> bool {
+/// Whether the path leads from this site to the outside of the other one's NAT, and is no relay's. A check may tell of
+/// that address before the card does: then it is called `prflx`.
+fn went_through_nats(index: usize, line: &PeerLine) -> bool {
+    let other = network::public_address(1 - index as u8);
+    let remote = line.remote.as_deref().and_then(|remote| remote.parse::<SocketAddr>().ok());
     let reflexive = |kind: &Option<String>| kind.as_deref().is_some_and(|kind| kind == "srflx" || kind == "prflx");
-    line.path.as_deref() == Some("direct") && reflexive(&line.remote_candidate)
+    line.path.as_deref() == Some("direct")
+        && remote.is_some_and(|remote| remote.ip() == other)
+        && reflexive(&line.remote_candidate)
+        && line.local_candidate.as_deref() != Some("relay")
 }
 
 fn place(index: usize, sites: &[Site]) -> Result<Place, Failure> {

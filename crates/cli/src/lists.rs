@@ -14,7 +14,7 @@ use std::process::ExitCode;
 #[derive(clap::Args, Debug)]
 pub(crate) struct Common {
     /// One JSON object a line instead of text.
-    #[arg(long, global = true)]
+    #[arg(long)]
     json: bool,
     #[command(flatten)]
     data: DataDir,
@@ -24,19 +24,22 @@ pub(crate) struct Common {
 pub(crate) struct ClientArgs {
     #[command(subcommand)]
     act: ClientAct,
-    #[command(flatten)]
-    common: Common,
 }
 
 #[derive(Subcommand, Debug)]
 enum ClientAct {
     /// List the clients: connected ones, and the sessions of absent ones.
-    Ls,
+    Ls {
+        #[command(flatten)]
+        common: Common,
+    },
     /// Close a client's connection (MQTT 5: reason 0x98). It may connect again.
     Kick {
         /// Client identifier.
         #[arg(value_name = "ID")]
         id: String,
+        #[command(flatten)]
+        data: DataDir,
     },
 }
 
@@ -44,8 +47,6 @@ enum ClientAct {
 pub(crate) struct RetainedArgs {
     #[command(subcommand)]
     act: RetainedAct,
-    #[command(flatten)]
-    common: Common,
 }
 
 #[derive(Subcommand, Debug)]
@@ -55,12 +56,16 @@ enum RetainedAct {
         /// Only those whose topics match.
         #[arg(value_name = "FILTER", default_value = "#")]
         filter: String,
+        #[command(flatten)]
+        common: Common,
     },
     /// Delete retained messages, here and on all other sites.
     Rm {
         /// Those whose topics match.
         #[arg(value_name = "FILTER")]
         filter: String,
+        #[command(flatten)]
+        common: Common,
     },
 }
 
@@ -72,11 +77,10 @@ pub(crate) struct SubscriptionArgs {
 }
 
 pub(crate) fn clients(args: &ClientArgs) -> Result<ExitCode, Failure> {
-    let data = args.common.data.path()?;
     match &args.act {
-        ClientAct::Ls => pages(&args.common, &data, |after| Request::Clients { after }, client_words),
-        ClientAct::Kick { id } => {
-            ask(&data, &Request::Kick { client_id: id.clone() })?;
+        ClientAct::Ls { common } => pages(common, |after| Request::Clients { after }, client_words),
+        ClientAct::Kick { id, data } => {
+            ask(&data.path()?, &Request::Kick { client_id: id.clone() })?;
             say!("{id} is disconnected.");
             Ok(ExitCode::SUCCESS)
         }
@@ -84,19 +88,16 @@ pub(crate) fn clients(args: &ClientArgs) -> Result<ExitCode, Failure> {
 }
 
 pub(crate) fn retained(args: &RetainedArgs) -> Result<ExitCode, Failure> {
-    let data = args.common.data.path()?;
     match &args.act {
-        RetainedAct::Ls { filter } => {
-            let question = |after| Request::Retained { filter: filter.clone(), after };
-            pages(&args.common, &data, question, retained_words)
+        RetainedAct::Ls { filter, common } => {
+            pages(common, |after| Request::Retained { filter: filter.clone(), after }, retained_words)
         }
-        RetainedAct::Rm { filter } => delete(args.common.json, &data, filter),
+        RetainedAct::Rm { filter, common } => delete(common.json, &common.data.path()?, filter),
     }
 }
 
 pub(crate) fn subscriptions(args: &SubscriptionArgs) -> Result<ExitCode, Failure> {
-    let data = args.common.data.path()?;
-    pages(&args.common, &data, |after| Request::Subscriptions { after }, subscription_words)
+    pages(&args.common, |after| Request::Subscriptions { after }, subscription_words)
 }
 
 fn delete(json: bool, data: &Path, filter: &str) -> Result<ExitCode, Failure> {
@@ -121,13 +122,13 @@ fn delete(json: bool, data: &Path, filter: &str) -> Result<ExitCode, Failure> {
 /// Asks page by page and shows each line as it comes.
 fn pages<T: DeserializeOwned + Serialize>(
     common: &Common,
-    data: &Path,
     question: impl Fn(Option<String>) -> Request,
     words: impl Fn(&T) -> String,
 ) -> Result<ExitCode, Failure> {
+    let data = common.data.path()?;
     let mut after = None;
     loop {
-        let page: Page<T> = page(data, &question(after))?;
+        let page: Page<T> = page(&data, &question(after))?;
         for line in &page.lines {
             show(common.json, line, &words)?;
         }

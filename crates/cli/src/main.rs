@@ -116,3 +116,13 @@ fn refuse(args: &[OsString], refusal: &clap::Error) -> ExitCode {
         code => u8::try_from(code).map_or(ExitCode::FAILURE, ExitCode::from),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_has_no_contradictions() {
+        Cli::command().debug_assert();
+    }
+}

@@ -12,7 +12,7 @@ pub(crate) struct Args {
     #[command(subcommand)]
     pub(crate) act: Option<Act>,
     /// One JSON document instead of text.
-    #[arg(long, global = true)]
+    #[arg(long)]
     pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) data: DataDir,
@@ -25,26 +25,29 @@ pub(crate) enum Act {
         /// Its name or the start of its key.
         #[arg(value_name = "NAME")]
         peer: String,
+        #[command(flatten)]
+        data: DataDir,
     },
     /// Meet it again.
     Resume {
         /// Its name or the start of its key.
         #[arg(value_name = "NAME")]
         peer: String,
+        #[command(flatten)]
+        data: DataDir,
     },
 }
 
 pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
-    let data = args.data.path()?;
     match args.act {
-        None => list(read(ask(&data, &Request::Status)?)?, args.json),
-        Some(Act::Pause { peer }) => {
-            let name = ask(&data, &Request::Pause { peer })?;
+        None => list(read(ask(&args.data.path()?, &Request::Status)?)?, args.json),
+        Some(Act::Pause { peer, data }) => {
+            let name = ask(&data.path()?, &Request::Pause { peer })?;
             say!("{} is paused; midge peers resume NAME meets it again.", name.as_str().unwrap_or_default());
             Ok(ExitCode::SUCCESS)
         }
-        Some(Act::Resume { peer }) => {
-            let name = ask(&data, &Request::Resume { peer })?;
+        Some(Act::Resume { peer, data }) => {
+            let name = ask(&data.path()?, &Request::Resume { peer })?;
             say!("{} is looked for again.", name.as_str().unwrap_or_default());
             Ok(ExitCode::SUCCESS)
         }
