@@ -141,7 +141,7 @@ impl Rule {
         }
         let Some(text) = self.filter_of(who) else { return false };
         // A client identifier may spell anything: `$share/…` is a topic like others here.
-        !text.starts_with("$share/") && Filter::parse(&text).is_ok_and(|filter| filter.matches(topic))
+        Filter::parse(&text).is_ok_and(|filter| filter.share().is_none() && filter.matches(topic))
     }
 
     /// The filter as it is for one client; nothing if the line needs a user name and there is none.

@@ -375,7 +375,8 @@ impl Broker {
         }
     }
 
-    /// A client may have been away for so long that its will is due, or its session over.
+    /// A client may have been away for so long that its will is due, or its session over [MQTT-4.1.0-2]; not while it
+    /// is here [MQTT-4.1.0-1].
     fn absence(&mut self, now: Now, id: ListenerId, stamp: u32) {
         let Some(session) = self.listeners.session_mut(id).filter(|session| session.stamp() == stamp) else { return };
         session.alarm_at = Instant::FAR;

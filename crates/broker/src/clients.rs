@@ -1,4 +1,4 @@
-//! Sessions by client identifier, which only the session itself keeps.
+//! Sessions by client identifier [MQTT-3.1.3-2], which only the session itself keeps.
 use crate::index::ListenerId;
 use crate::listener::Listeners;
 use core::hash::BuildHasher;

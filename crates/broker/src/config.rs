@@ -1,6 +1,7 @@
 //! Limits and choices, each with mosquitto's default where it has one.
 use core::num::{NonZeroU16, NonZeroU32};
 use core::time::Duration;
+use mqtt::{QoS, ReasonCode};
 
 /// Who may come in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -27,8 +28,10 @@ pub enum WhenFull {
 pub struct Config {
     /// Who may come in.
     pub admission: Admission,
-    /// Largest packet from a client, in bytes. Announced if it is less than MQTT allows.
+    /// Largest packet from a client, in bytes.
     pub packet_max: u32,
+    /// Whether version 5 is told so, if it is less than MQTT allows.
+    pub announce_packet_max: bool,
     /// Time for CONNECT to arrive.
     pub connect_timeout: Duration,
     /// Largest first packet: who is not let in yet may not fill the memory.
@@ -45,6 +48,12 @@ pub struct Config {
     pub receive_max: NonZeroU16,
     /// Topic aliases a client may set.
     pub topic_alias_max: u16,
+    /// Topic aliases that the broker sets for a client, as far as it announced that it takes them.
+    pub topic_alias_sent_max: u16,
+    /// Highest QoS that clients may publish with and are granted. Announced to version 5 if it is not 2.
+    pub max_qos: QoS,
+    /// Whether clients may publish retained messages. Announced to version 5 if not.
+    pub retain_available: bool,
     /// Messages queued for one session.
     pub queue_messages_max: usize,
     /// Bytes of topics, properties and payloads queued for one session; `None` is no limit.
@@ -80,6 +89,7 @@ impl Default for Config {
         Self {
             admission: Admission::All,
             packet_max: PACKET_MAX,
+            announce_packet_max: true,
             connect_timeout: Duration::from_secs(30),
             connect_bytes_max: 100_000,
             keep_alive_max: None,
@@ -88,6 +98,9 @@ impl Default for Config {
             in_flight_max: TWENTY,
             receive_max: TWENTY,
             topic_alias_max: 10,
+            topic_alias_sent_max: 10,
+            max_qos: QoS::ExactlyOnce,
+            retain_available: true,
             queue_messages_max: 1000,
             queue_bytes_max: None,
             when_full: WhenFull::Refuse,
@@ -112,8 +125,17 @@ pub const PACKET_MAX: u32 = mqtt::codec::REMAINING_MAX + 5;
 const TWENTY: NonZeroU16 = NonZeroU16::new(20).expect("not zero");
 
 impl Config {
+    /// Whether a client may say a message like this, as it is or as its will [MQTT-3.2.2-12] [MQTT-3.2.2-13].
+    #[inline]
+    pub(crate) fn allows(&self, qos: QoS, retain: bool) -> Result<(), ReasonCode> {
+        if qos > self.max_qos {
+            return Err(ReasonCode::QoSNotSupported);
+        }
+        if retain && !self.retain_available { Err(ReasonCode::RetainNotSupported) } else { Ok(()) }
+    }
+
     /// The Maximum Packet Size to announce.
     pub(crate) fn announced_packet_max(&self) -> Option<NonZeroU32> {
-        NonZeroU32::new(self.packet_max).filter(|max| max.get() < PACKET_MAX)
+        NonZeroU32::new(self.packet_max).filter(|max| self.announce_packet_max && max.get() < PACKET_MAX)
     }
 }

@@ -13,12 +13,15 @@ use core::num::NonZeroU16;
 use mqtt::codec::{self, Cut};
 use mqtt::packet::{ConnAck, Connect, Disconnect, Packet};
 use mqtt::property::{ConnAckProperties, DisconnectProperties};
-use mqtt::{Inbox, Now, ReasonCode, Version};
+use mqtt::{Inbox, Now, QoS, ReasonCode, Version};
 
 impl Broker {
     pub(crate) fn connect(&mut self, now: Now, slot: u32, connect: &Connect<'_>) {
         let Some(connection) = self.connections.get_mut(slot) else { return };
         connection.version = connect.version;
+        let properties = &connect.properties;
+        connection.packet_max = properties.maximum_packet_size.map_or(u32::MAX, |max| max.get());
+        connection.cold.wants_reasons = properties.request_problem_info != Some(false);
         if let Err(reason) = self.check(connect) {
             return self.refuse(now, slot, reason);
         }
@@ -31,6 +34,7 @@ impl Broker {
         if let Some(id) = id.as_deref().filter(|_| !connect.client_id.is_empty()) {
             return self.come_in(now, slot, &Connect { client_id: id, ..*connect }, None);
         }
+        // [MQTT-3.1.3-6] [MQTT-3.1.3-7] [MQTT-3.2.2-16]
         let assigned = connect.client_id.is_empty().then(|| id.map_or_else(|| self.dice.client_id(), String::from));
         self.come_in(now, slot, connect, assigned.as_deref());
     }
@@ -41,28 +45,37 @@ impl Broker {
         let expiry = self.expiry(connect);
         let (listener, present) = self.open_session(now, slot, connect, client_id, expiry);
         let keep_alive_secs = self.serve_from_now(now, slot, listener, connect);
-        self.welcome(slot, connect, present, Terms { assigned, expiry, keep_alive_secs });
+        if !self.welcome(slot, connect, present, Terms { assigned, expiry, keep_alive_secs }) {
+            // Who takes no CONNACK takes no DISCONNECT either [MQTT-3.14.0-1].
+            self.forget(now, slot, Cause::Fault(ReasonCode::PacketTooLarge));
+            return self.shut(slot);
+        }
         self.log_connected(slot, connect, client_id, keep_alive_secs);
         self.pump(now, listener);
     }
 
-    /// What can be wrong with a CONNECT that is well-formed.
+    /// What can be wrong with a CONNECT that is well-formed [MQTT-3.1.4-2]. Identifiers may be longer than 23 bytes, as
+    /// mosquitto has it, and of any characters [MQTT-3.1.3-5].
     fn check(&self, connect: &Connect<'_>) -> Result<(), ReasonCode> {
+        // [MQTT-4.12.0-1]
         if connect.properties.auth_method.is_some() {
             return Err(ReasonCode::BadAuthenticationMethod);
         }
         let id = connect.client_id;
         let must_be_named = match connect.version {
-            // 3.1 knows no empty identifier; 3.1.1 only for a clean session [MQTT-3.1.3-7, -8 of 3.1.1].
+            // 3.1 knows no empty identifier; 3.1.1 only for a clean session [MQTT311-3.1.3-7] [MQTT311-3.1.3-8].
             Version::V3_1 => true,
             Version::V3_1_1 => !connect.clean_start,
             Version::V5 => false,
         };
         if (id.is_empty() && must_be_named) || id.len() > self.config.client_id_bytes_max {
-            return Err(ReasonCode::ClientIdentifierNotValid);
+            return Err(ReasonCode::ClientIdentifierNotValid); // [MQTT-3.1.3-8] [MQTT311-3.1.3-9]
         }
-        if connect.will.as_ref().is_some_and(|will| is_system(will.topic)) {
-            return Err(ReasonCode::NotAuthorized);
+        if let Some(will) = &connect.will {
+            self.config.allows(will.qos, will.retain)?;
+            if is_system(will.topic) {
+                return Err(ReasonCode::NotAuthorized);
+            }
         }
         let knows = || self.clients.find(id, &self.listeners).is_some();
         if self.clients.len() >= self.config.sessions_max && !knows() {
@@ -91,7 +104,7 @@ impl Broker {
         self.defer(slot, &Packet::Connect(*connect));
     }
 
-    /// The same client once more: its older connection ends [MQTT-3.1.4-3].
+    /// The same client once more: its older connection ends [MQTT-3.1.4-3] [MQTT311-3.1.4-2].
     fn take_over(&mut self, now: Now, client_id: &str) {
         let Some(listener) = self.clients.find(client_id, &self.listeners) else { return };
         if let Some(old) = self.listeners.get(listener).and_then(|listener| listener.slot) {
@@ -103,6 +116,7 @@ impl Broker {
     fn expiry(&self, connect: &Connect<'_>) -> Expiry {
         let wanted = match (connect.version, connect.clean_start) {
             (Version::V5, _) => Expiry::from_secs(connect.properties.session_expiry_secs.unwrap_or(0)),
+            // [MQTT311-3.1.2-6] [MQTT311-3.1.2-4]
             (Version::V3_1 | Version::V3_1_1, true) => Expiry::WithConnection,
             (Version::V3_1 | Version::V3_1_1, false) => {
                 self.config.v3_session_expiry.map_or(Expiry::Never, Expiry::from)
@@ -113,6 +127,7 @@ impl Broker {
 
     /// The connection is a client's from now on. Says its keep-alive.
     fn serve_from_now(&mut self, now: Now, slot: u32, listener: ListenerId, connect: &Connect<'_>) -> u16 {
+        // [MQTT-3.2.2-22]
         let asked = connect.keep_alive_secs;
         let keep_alive = match self.config.keep_alive_max {
             Some(max) if asked == 0 || asked > max.get() => max.get(),
@@ -120,8 +135,8 @@ impl Broker {
         };
         let Some(connection) = self.connections.get_mut(slot) else { return keep_alive };
         connection.phase = Phase::Serving(listener);
-        let properties = &connect.properties;
-        connection.packet_max = properties.maximum_packet_size.map_or(u32::MAX, |max| max.get());
+        let aliases_max = connect.properties.topic_alias_max.unwrap_or(0);
+        connection.allow_aliases(aliases_max.min(self.config.topic_alias_sent_max));
         connection.cold.is_bridge = connect.bridge;
         connection.cold.heard = now.instant;
         // One and a half times the keep-alive [MQTT-3.1.2-22].
@@ -138,13 +153,17 @@ impl Broker {
         keep_alive
     }
 
-    /// CONNACK. Version 5 is told what differs from what it would assume, and no more than mosquitto tells.
-    fn welcome(&mut self, slot: u32, connect: &Connect<'_>, session_present: bool, terms: Terms<'_>) {
+    /// CONNACK, before all else [MQTT-3.1.4-5] [MQTT-3.2.0-1] [MQTT-3.2.2-3]. Version 5 is told what differs from what
+    /// it would assume, and no more than mosquitto tells. False if it is larger than the client takes.
+    fn welcome(&mut self, slot: u32, connect: &Connect<'_>, session_present: bool, terms: Terms<'_>) -> bool {
         let wanted = Expiry::from_secs(connect.properties.session_expiry_secs.unwrap_or(0));
         let max = self.config.keep_alive_max.map(NonZeroU16::get);
         let properties = ConnAckProperties {
             session_expiry_secs: (terms.expiry != wanted).then(|| terms.expiry.to_secs()),
             receive_max: Some(self.config.receive_max),
+            // [MQTT-3.2.2-9]
+            maximum_qos: Some(self.config.max_qos).filter(|&max| max < QoS::ExactlyOnce),
+            retain_available: Some(self.config.retain_available).filter(|&is_available| !is_available),
             maximum_packet_size: self.config.announced_packet_max(),
             assigned_client_id: terms.assigned,
             topic_alias_max: Some(self.config.topic_alias_max).filter(|&max| max > 0),
@@ -154,7 +173,7 @@ impl Broker {
         let reason = ReasonCode::Success;
         // 3.1 has no Session Present.
         let session_present = session_present && connect.version != Version::V3_1;
-        self.answer(slot, &Packet::ConnAck(ConnAck { session_present, reason, properties }));
+        self.answer(slot, &Packet::ConnAck(ConnAck { session_present, reason, properties }))
     }
 
     fn log_connected(&mut self, slot: u32, connect: &Connect<'_>, client_id: &str, keep_alive_secs: u16) {
@@ -171,23 +190,38 @@ impl Broker {
         }));
     }
 
-    /// CONNACK with a reason, then the end.
+    /// CONNACK with a reason, then the end [MQTT-3.2.2-7] [MQTT-4.13.2-1].
     pub(crate) fn refuse(&mut self, now: Now, slot: u32, reason: ReasonCode) {
-        let properties = ConnAckProperties::default();
-        self.answer(slot, &Packet::ConnAck(ConnAck { session_present: false, reason, properties }));
+        self.refuse_in_words(now, slot, reason, reason.text());
+    }
+
+    fn refuse_in_words(&mut self, now: Now, slot: u32, reason: ReasonCode, words: &str) {
+        let connack = |reason_string| {
+            let properties = ConnAckProperties { reason_string, ..ConnAckProperties::default() };
+            Packet::ConnAck(ConnAck { session_present: false, reason, properties })
+        };
+        // Said whether the client wants reasons elsewhere or not, if it fits [MQTT-3.2.2-19].
+        if !self.answer(slot, &connack(Some(words))) {
+            self.answer(slot, &connack(None));
+        }
         self.end(now, slot, Cause::Fault(reason));
     }
 
-    /// The client broke a rule: it is told where its version has words for it [MQTT-4.13.1-1].
+    /// The client broke a rule: it is told where its version has words for it [MQTT-4.13.1-1] [MQTT311-4.8.0-1]
+    /// [MQTT311-3.1.4-1].
     pub(crate) fn fault(&mut self, now: Now, slot: u32, reason: ReasonCode) {
+        self.fault_in_words(now, slot, reason, reason.text());
+    }
+
+    pub(crate) fn fault_in_words(&mut self, now: Now, slot: u32, reason: ReasonCode, words: &str) {
         let Some(connection) = self.connections.get(slot) else { return };
         let unserved = matches!(connection.phase, Phase::Greeting | Phase::Welcome);
         match reason {
-            // A CONNECT of a version that nobody knows is answered in the oldest form of the answer.
+            // A CONNECT of a version that nobody knows is answered in the oldest form of the answer [MQTT311-3.1.2-2].
             ReasonCode::UnsupportedProtocolVersion if unserved => self.refuse(now, slot, reason),
             // From a client it is one CONNECT too many, whatever it says.
             ReasonCode::UnsupportedProtocolVersion => self.end(now, slot, Cause::Fault(ReasonCode::ProtocolError)),
-            reason => self.end(now, slot, Cause::Fault(reason)),
+            reason => self.end_in_words(now, slot, Cause::Fault(reason), Some(words)),
         }
     }
 
@@ -196,7 +230,7 @@ impl Broker {
         if let Some(secs) = disconnect.properties.session_expiry_secs {
             let asked = Expiry::from_secs(secs).at_most(self.config.session_expiry_max);
             let Some(session) = self.listeners.session_mut(listener) else { return };
-            // A session that was to end with the connection stays so [MQTT-3.14.2-2 and 3.14.2.2.2].
+            // A session that was to end with the connection stays so: 3.14.2.2.2.
             if session.expiry == Expiry::WithConnection && asked != Expiry::WithConnection {
                 return self.fault(now, slot, ReasonCode::ProtocolError);
             }
@@ -206,8 +240,13 @@ impl Broker {
         self.end(now, slot, cause);
     }
 
-    /// Ends a connection from our side: a last word to version 5, then close.
+    /// Ends a connection from our side: a last word to version 5 if it had its CONNACK [MQTT-3.14.0-1], then close
+    /// [MQTT-3.14.4-2].
     pub(crate) fn end(&mut self, now: Now, slot: u32, cause: Cause) {
+        self.end_in_words(now, slot, cause, None);
+    }
+
+    fn end_in_words(&mut self, now: Now, slot: u32, cause: Cause, words: Option<&str>) {
         let Some(connection) = self.connections.get(slot) else { return };
         let reason = match cause {
             Cause::Goodbye | Cause::GoodbyeWithWill | Cause::Closed | Cause::Stalled => None,
@@ -219,14 +258,25 @@ impl Broker {
         };
         let is_serving = matches!(connection.phase, Phase::Serving(_));
         if let Some(reason) = reason.filter(|_| is_serving && connection.version == Version::V5) {
-            let (reason, properties) = (codec::disconnect_reason(reason), DisconnectProperties::default());
-            self.answer(slot, &Packet::Disconnect(Disconnect { reason, properties }));
+            self.last_word(slot, codec::disconnect_reason(reason), words);
         }
         self.forget(now, slot, cause);
         self.shut(slot);
     }
 
-    /// What a connection was to the broker is over; its bytes may still be there.
+    /// DISCONNECT, with a reason string if that fits [MQTT-3.14.2-3], never with a session expiry [MQTT-3.14.2-2].
+    fn last_word(&mut self, slot: u32, reason: ReasonCode, words: Option<&str>) {
+        let disconnect = |reason_string| {
+            let properties = DisconnectProperties { reason_string, ..DisconnectProperties::default() };
+            Packet::Disconnect(Disconnect { reason, properties })
+        };
+        if !self.answer(slot, &disconnect(words.or(Some(reason.text())))) {
+            self.answer(slot, &disconnect(None));
+        }
+    }
+
+    /// What a connection was to the broker is over, and nothing more is said [MQTT-3.14.4-1]; its bytes may still be
+    /// there.
     pub(crate) fn forget(&mut self, now: Now, slot: u32, cause: Cause) {
         self.waiting.remove(&slot);
         let Some(connection) = self.connections.get_mut(slot) else { return };

@@ -1,11 +1,14 @@
 //! Network connections: their bytes both ways, and which of them have something to say.
+use crate::aliases::{Aliases, Naming};
 use crate::door::ConnId;
 use crate::index::ListenerId;
 use crate::journal::Journal;
+use crate::letter::{Copy, Frame, Frames, Letter};
 use crate::outgoing::Outgoing;
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
+use core::num::NonZeroU16;
 use core::time::Duration;
 use mqtt::{Inbox, Instant, TopicBuf, Version};
 
@@ -19,6 +22,8 @@ pub(crate) struct Connection {
     pub(crate) phase: Phase,
     pub(crate) version: Version,
     pub(crate) reading: Reading,
+    /// Whether topics are said by aliases: [`Rare::spoken`].
+    has_aliases: bool,
     /// Whether it is in the list of those to be flushed.
     dirty: bool,
     pub(crate) cold: Box<Cold>,
@@ -53,15 +58,19 @@ pub(crate) struct Cold {
     pub(crate) realm: Option<u16>,
     /// It calls itself a bridge: mosquitto's private bit in CONNECT.
     pub(crate) is_bridge: bool,
+    /// Request Problem Information.
+    pub(crate) wants_reasons: bool,
 }
 
-/// What most connections never need.
+/// What most connections never need. It goes with the connection, aliases too [MQTT-3.3.2-7].
 #[derive(Debug, Default)]
 pub(crate) struct Rare {
-    /// Topics by alias minus one.
+    /// Topics by alias minus one, as the client set them.
     pub(crate) aliases: Vec<Option<TopicBuf>>,
     /// The user name that a certificate has proved.
     pub(crate) identity: Option<Box<str>>,
+    /// Topics that have an alias on their way to the client.
+    spoken: Option<Aliases>,
     /// Packets that wait for a verdict or for room in somebody's queue, as bytes.
     pub(crate) deferred: Vec<u8>,
     /// Between verdict and CONNACK.
@@ -73,6 +82,51 @@ pub(crate) struct Rare {
 pub(crate) struct Guest {
     pub(crate) client_id: Option<Box<str>>,
     pub(crate) user: Option<Box<str>>,
+}
+
+impl Connection {
+    /// Topics may be said by so many aliases [MQTT-3.1.2-27].
+    pub(crate) fn allow_aliases(&mut self, max: u16) {
+        self.has_aliases = max > 0;
+        if let Some(max) = NonZeroU16::new(max) {
+            self.cold.rare().spoken = Some(Aliases::new(max));
+        }
+    }
+
+    /// The encoding of a copy for this connection.
+    #[inline]
+    pub(crate) fn frame(
+        &self,
+        frames: &mut Frames,
+        letter: &Letter<'_>,
+        copy: Copy<'_>,
+        share_from: usize,
+    ) -> Option<Frame> {
+        if self.has_aliases {
+            return frames.aliased(letter, copy, share_from, self.naming(letter));
+        }
+        frames.frame(letter, copy, share_from)
+    }
+
+    fn naming(&self, letter: &Letter<'_>) -> Naming {
+        let spoken = self.cold.rare.as_ref().and_then(|rare| rare.spoken.as_ref());
+        spoken.map_or(Naming::Plain, |spoken| spoken.naming(letter.topic))
+    }
+
+    /// A copy with this encoding is on its way: an alias that it brought holds from now on.
+    #[inline]
+    pub(crate) fn said(&mut self, letter: &Letter<'_>, frame: Frame) {
+        if let Some(alias) = frame.introduces {
+            self.learn(letter, alias);
+        }
+    }
+
+    #[inline(never)]
+    fn learn(&mut self, letter: &Letter<'_>, alias: NonZeroU16) {
+        if let Some(spoken) = &mut self.cold.rare().spoken {
+            spoken.learn(letter.topic, alias);
+        }
+    }
 }
 
 impl Cold {
@@ -157,6 +211,7 @@ impl Connections {
             rare: None,
             realm: None,
             is_bridge: false,
+            wants_reasons: true,
         };
         self.slots[slot] = Some(Connection {
             id,
@@ -165,6 +220,7 @@ impl Connections {
             phase: Phase::Greeting,
             version: Version::V3_1_1,
             reading: Reading::Freely,
+            has_aliases: false,
             dirty: false,
             cold: Box::new(cold),
         });

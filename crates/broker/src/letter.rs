@@ -1,10 +1,11 @@
 //! One message on its way through the broker: taken from a packet or a stored message, encoded once for each kind of
 //! receiver, turned into a [`Message`] only if somebody keeps it.
+use crate::aliases::Naming;
 use crate::journal::Journal;
 use crate::queue::BodyId;
 use crate::record;
 use alloc::vec::Vec;
-use core::num::NonZeroU32;
+use core::num::{NonZeroU16, NonZeroU32};
 use core::time::Duration;
 use mqtt::codec::{self, PlainPublish};
 use mqtt::packet::Publish;
@@ -73,7 +74,7 @@ impl<'a> Letter<'a> {
         }
     }
 
-    /// As a packet. `packet_id` exactly if its QoS is not 0.
+    /// As a packet. `packet_id` exactly if its QoS is not 0. The publisher's DUP is its own affair [MQTT-3.3.1-3].
     pub(crate) fn publish(&self, packet_id: Option<PacketId>) -> Publish<'a> {
         Publish {
             dup: false,
@@ -131,7 +132,7 @@ impl<'a> Letter<'a> {
         let len = raw.len();
         let header = if len < 130 { 2 } else { header_len(raw) };
         let packet_id_at = header + 2 + self.topic.as_str().len();
-        Some(Frame { place: None, packet_id_at, shares_payload: false, len })
+        Some(Frame { place: None, packet_id_at, shares_payload: false, introduces: None, len })
     }
 
     fn remaining_secs(&self) -> Option<u32> {
@@ -158,6 +159,8 @@ pub(crate) struct Frame {
     packet_id_at: usize,
     /// The payload is not in the bytes: it is to be shared.
     pub(crate) shares_payload: bool,
+    /// An alias that the receiver learns by it.
+    pub(crate) introduces: Option<NonZeroU16>,
     /// Bytes of the whole packet.
     pub(crate) len: usize,
 }
@@ -166,6 +169,8 @@ pub(crate) struct Frame {
 #[derive(Debug, Default)]
 pub(crate) struct Frames {
     bytes: Vec<u8>,
+    /// So many of them belong to `made`; what lies behind is for one connection.
+    made_len: usize,
     made: Vec<(Key, Frame)>,
     ids: Vec<NonZeroU32>,
 }
@@ -187,8 +192,9 @@ impl Frames {
     /// Another message.
     #[inline]
     pub(crate) fn clear(&mut self) {
-        if !self.made.is_empty() {
+        if !self.bytes.is_empty() {
             self.bytes.clear();
+            self.made_len = 0;
             self.made.clear();
             self.ids.clear();
         }
@@ -220,29 +226,8 @@ impl Frames {
         if self.made.len() == KINDS_MAX {
             self.clear();
         }
-        let mut list = SubscriptionIdList::new();
-        copy.ids.iter().for_each(|&id| list.push(id));
-        let mut publish = letter.publish(PacketId::new(1).filter(|_| copy.qos > QoS::AtMostOnce));
-        (publish.dup, publish.retain, publish.qos) = (copy.dup, copy.retain, copy.qos);
-        publish.properties.subscription_ids = list.view();
-        let shares_payload = letter.payload.len() >= share_from.max(1);
-        let start = self.bytes.len();
-        let encoded = if shares_payload {
-            codec::encode_publish_head(&publish, copy.version, &mut self.bytes)
-        } else {
-            codec::encode_publish(&publish, copy.version, &mut self.bytes)
-        };
-        if encoded.is_err() {
-            self.bytes.truncate(start);
-            return None;
-        }
-        let end = self.bytes.len();
-        let frame = Frame {
-            place: Some((start, end)),
-            packet_id_at: header_len(&self.bytes[start..]) + 2 + letter.topic.as_str().len(),
-            shares_payload,
-            len: end - start + if shares_payload { letter.payload.len() } else { 0 },
-        };
+        let frame = self.write(letter, copy, share_from, Naming::Plain)?;
+        self.made_len = self.bytes.len();
         let key = Key {
             speaks_v5: copy.version == Version::V5,
             qos: copy.qos,
@@ -254,6 +239,59 @@ impl Frames {
         self.ids.extend_from_slice(copy.ids);
         self.made.push((key, frame));
         Some(frame)
+    }
+
+    /// The encoding for one connection that says topics by aliases. It holds until the next one is made.
+    #[inline(never)]
+    pub(crate) fn aliased(
+        &mut self,
+        letter: &Letter<'_>,
+        copy: Copy<'_>,
+        share_from: usize,
+        naming: Naming,
+    ) -> Option<Frame> {
+        self.write(letter, copy, share_from, naming)
+    }
+
+    fn write(&mut self, letter: &Letter<'_>, copy: Copy<'_>, share_from: usize, naming: Naming) -> Option<Frame> {
+        let mut list = SubscriptionIdList::new();
+        copy.ids.iter().for_each(|&id| list.push(id));
+        let mut publish = letter.publish(PacketId::new(1).filter(|_| copy.qos > QoS::AtMostOnce));
+        (publish.dup, publish.retain, publish.qos) = (copy.dup, copy.retain, copy.qos);
+        publish.properties.subscription_ids = list.view();
+        let mut introduces = None;
+        match naming {
+            Naming::Plain => {}
+            Naming::Introduced(alias) => {
+                introduces = Some(alias);
+                publish.properties.topic_alias = Some(alias);
+            }
+            Naming::Known(alias) => {
+                publish.topic = None;
+                publish.properties.topic_alias = Some(alias);
+            }
+        }
+        let shares_payload = letter.payload.len() >= share_from.max(1);
+        self.bytes.truncate(self.made_len);
+        let start = self.made_len;
+        let encoded = if shares_payload {
+            codec::encode_publish_head(&publish, copy.version, &mut self.bytes)
+        } else {
+            codec::encode_publish(&publish, copy.version, &mut self.bytes)
+        };
+        if encoded.is_err() {
+            self.bytes.truncate(start);
+            return None;
+        }
+        let end = self.bytes.len();
+        let topic_len = publish.topic.map_or(0, |topic| topic.as_str().len());
+        Some(Frame {
+            place: Some((start, end)),
+            packet_id_at: header_len(&self.bytes[start..]) + 2 + topic_len,
+            shares_payload,
+            introduces,
+            len: end - start + if shares_payload { letter.payload.len() } else { 0 },
+        })
     }
 
     /// Appends a copy, with its packet identifier if it has one.

@@ -12,6 +12,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+mod aliases;
 mod broker;
 mod clients;
 pub mod config;

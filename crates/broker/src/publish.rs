@@ -17,7 +17,8 @@ use alloc::boxed::Box;
 use core::num::NonZeroU32;
 use mqtt::codec::{self, AckKind, PlainPublish};
 use mqtt::handshake::{Arrival, Inbound};
-use mqtt::packet::{Packet, Publish};
+use mqtt::packet::{Ack, Packet, Publish};
+use mqtt::property::AckProperties;
 use mqtt::{Message, Now, PacketId, QoS, ReasonCode, Topic, Version};
 
 /// Who publishes.
@@ -112,6 +113,7 @@ impl Broker {
             return self.fault(now, slot, ReasonCode::TopicAliasInvalid);
         }
         let Some(connection) = self.connections.get_mut(slot) else { return };
+        // All up to the limit are taken [MQTT-3.3.2-12].
         let aliases = &mut connection.cold.rare().aliases;
         let at = usize::from(alias - 1);
         if aliases.len() <= at {
@@ -141,10 +143,14 @@ impl Broker {
         self.index.put_route(route);
     }
 
-    /// The handshake around a message from a client.
+    /// The handshake around a message from a client: what it is answered with [MQTT-3.3.4-1] [MQTT-4.3.2-4]
+    /// [MQTT-4.3.3-8].
     #[inline]
     fn publish_on(&mut self, now: Now, route: &Route, incoming: Incoming, letter: &mut Letter<'_>) {
         let Incoming { slot, listener, packet_id, .. } = incoming;
+        if let Err(reason) = self.config.allows(letter.qos, letter.retain) {
+            return self.fault(now, slot, reason);
+        }
         if letter.qos == QoS::ExactlyOnce
             && let Some(id) = packet_id
         {
@@ -206,6 +212,17 @@ impl Broker {
         self.acknowledge(slot, kind, id, reason);
     }
 
+    /// PUBACK or PUBREC of 0x80 or above, in words too [MQTT-3.4.2-2] [MQTT-3.5.2-2].
+    #[inline(never)]
+    fn refuse_message(&mut self, slot: u32, qos: QoS, packet_id: PacketId, reason: ReasonCode) {
+        self.explain(slot, Some(reason.text()), |reason_string| {
+            let properties = AckProperties { reason_string, ..AckProperties::default() };
+            let ack = Ack { packet_id, reason, properties };
+            if qos == QoS::ExactlyOnce { Packet::PubRec(ack) } else { Packet::PubAck(ack) }
+        });
+    }
+
+    /// With the identifier of the message [MQTT-2.2.1-5].
     #[inline]
     pub(crate) fn acknowledge(&mut self, slot: u32, kind: AckKind, id: PacketId, reason: ReasonCode) {
         let Some(connection) = self.connections.open(slot, &mut self.journal) else { return };
@@ -224,7 +241,7 @@ impl Broker {
             self.forget_arrival(listener, id);
         }
         if version == Version::V5 {
-            return self.confirm(slot, letter.qos, id, ReasonCode::QuotaExceeded);
+            return self.refuse_message(slot, letter.qos, id, ReasonCode::QuotaExceeded);
         }
         self.waiting.insert(slot);
         self.defer(slot, &Packet::Publish(letter.publish(Some(id))));
@@ -239,7 +256,8 @@ impl Broker {
         if letter.qos == QoS::ExactlyOnce && version == Version::V5 {
             self.forget_arrival(listener, id);
         }
-        self.confirm(slot, letter.qos, id, reason);
+        // Before version 5 it is acknowledged as if it had been taken [MQTT311-3.3.5-2].
+        self.refuse_message(slot, letter.qos, id, reason);
     }
 
     /// For log and counters: this client published, or left as its will, what it may not.
@@ -265,6 +283,7 @@ impl Broker {
         if letter.qos > QoS::AtMostOnce && !self.weigh(route, speaker, insist) {
             return Outcome::Refused;
         }
+        // Else what is retained stays as it is [MQTT-3.3.1-8].
         if letter.retain {
             self.retain(letter, speaker.role);
         }
@@ -357,7 +376,7 @@ impl Broker {
             self.index.share_mut(share).next += 1;
             let wish = Wish {
                 listener: member.listener,
-                qos: member.options.qos,
+                qos: member.options.qos, // [MQTT-4.8.2-3]
                 no_local: false,
                 retain_as_published: member.options.retain_as_published,
                 ids: member.id.as_slice(),
@@ -378,10 +397,12 @@ impl Broker {
         frames: &mut Frames,
     ) -> bool {
         let Some(listener) = self.listeners.get(wish.listener) else { return false };
+        // [MQTT-3.8.3-3]
         let own = wish.no_local && speaker.listener == Some(wish.listener);
         if own || !audience.has(listener.role) {
             return false;
         }
+        // [MQTT-3.8.4-8] [MQTT-3.3.1-12] [MQTT-3.3.1-13]
         let qos = wish.qos.min(letter.qos);
         let retain = letter.retain && wish.retain_as_published;
         match (&listener.kind, qos) {
@@ -407,7 +428,7 @@ impl Broker {
         true
     }
 
-    /// QoS 0: into the buffer of the connection, unless its reader is too slow.
+    /// QoS 0: into the buffer of the connection, unless its reader is too slow. Never with DUP [MQTT-4.3.1-1].
     #[inline]
     pub(crate) fn send_at_most_once(
         &mut self,
@@ -420,7 +441,7 @@ impl Broker {
     ) {
         let Some((connection, lanes)) = self.connections.beside_lanes(slot) else { return };
         let copy = Copy { version: connection.version, qos: QoS::AtMostOnce, retain, dup: false, ids };
-        let Some(frame) = frames.frame(letter, copy, self.config.share_payload_bytes) else { return };
+        let Some(frame) = connection.frame(frames, letter, copy, self.config.share_payload_bytes) else { return };
         if frame.len > connection.packet_max as usize {
             return self.drop_for(listener, Drop::TooLarge);
         }
@@ -429,13 +450,16 @@ impl Broker {
         }
         lanes.enter(connection, &mut self.journal);
         frames.append(letter, frame, None, connection.outgoing.buffer());
+        connection.said(letter, frame);
         if frame.shares_payload {
             connection.outgoing.share(letter.message().clone());
         }
         self.stats.publish_sent(frame.len, letter.payload.len());
     }
 
-    /// QoS 1 and 2: sent at once if the window is open, else queued; stored if the session outlives its connection.
+    /// QoS 1 and 2: sent at once if the window is open, else queued [MQTT-4.5.0-1], in order [MQTT-4.6.0-5]
+    /// [MQTT-4.6.0-6]; stored if the session outlives its connection. The first time without DUP [MQTT-4.3.2-2]
+    /// [MQTT-4.3.3-2]. The chosen member of a share group keeps it [MQTT-4.8.2-4].
     pub(crate) fn owe(&mut self, id: ListenerId, letter: &mut Letter<'_>, owed: Owed<'_>, frames: &mut Frames) {
         let config = &self.config;
         let Some(listener) = self.listeners.get_mut(id) else { return };
@@ -446,7 +470,7 @@ impl Broker {
         if let Some(connection) = connection {
             let copy =
                 Copy { version: connection.version, qos: owed.qos, retain: owed.retain, dup: false, ids: owed.ids };
-            let Some(made) = frames.frame(letter, copy, config.share_payload_bytes) else { return };
+            let Some(made) = connection.frame(frames, letter, copy, config.share_payload_bytes) else { return };
             if made.len > connection.packet_max as usize {
                 return self.drop_for(id, Drop::TooLarge);
             }
@@ -491,13 +515,15 @@ impl Broker {
         session.queue.push_sent(entry);
         let Some(connection) = self.connections.open(slot, &mut self.journal) else { return };
         frames.append(letter, frame, Some(sequence.packet_id()), connection.outgoing.buffer());
+        connection.said(letter, frame);
         if frame.shares_payload {
             connection.outgoing.share(letter.message().clone());
         }
         self.stats.publish_sent(frame.len, letter.payload.len());
     }
 
-    /// RETAIN: the value of the topic from now on; an empty one clears it [MQTT-3.3.1-5] [MQTT-3.3.1-6].
+    /// RETAIN: the value of the topic from now on; an empty one clears it and is not kept [MQTT-3.3.1-5] [MQTT-3.3.1-6]
+    /// [MQTT-3.3.1-7].
     fn retain(&mut self, letter: &mut Letter<'_>, by: Role) {
         let topic = letter.topic;
         let cleared = letter.payload.is_empty();

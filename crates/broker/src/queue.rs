@@ -14,7 +14,8 @@ use mqtt::{Message, PacketId, QoS};
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(crate) struct BodyId(pub(crate) NonZeroU64);
 
-/// Number of a message in the queue of one session, never used twice.
+/// Number of a message in the queue of one session, never used twice: so its identifier is unused as well
+/// [MQTT-2.2.1-4].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(crate) struct Sequence(pub(crate) u64);
 
@@ -49,7 +50,7 @@ pub(crate) enum State {
     Waiting,
     /// PUBLISH sent.
     Sent,
-    /// PUBREC received: PUBREL is to be answered by PUBCOMP.
+    /// PUBREC received: PUBREL is to be answered by PUBCOMP [MQTT-4.3.3-5].
     Released,
     /// Over; waits for those before it.
     Done,
@@ -122,7 +123,7 @@ impl Queue {
         }
     }
 
-    /// Whether a message appended now would be sent at once.
+    /// Whether a message appended now would be sent at once [MQTT-3.3.4-9].
     #[inline]
     pub(crate) fn is_open(&self) -> bool {
         self.cursor == self.entries.len() && self.has_window()
@@ -165,9 +166,11 @@ impl Queue {
                     self.cursor += 1;
                     continue;
                 }
+                // Outside the window [MQTT-4.9.0-3].
                 State::Released => Step::Release(sequence.packet_id()),
                 State::Waiting | State::Sent if !self.has_window() => return None,
                 State::Waiting => Step::Publish { at, sequence, dup: false },
+                // [MQTT-3.3.1-1]
                 State::Sent => Step::Publish { at, sequence, dup: true },
             };
             if let (Step::Publish { .. }, Some(entry)) = (step, self.entries.get_mut(at)) {

@@ -6,6 +6,7 @@ use crate::event::Cause;
 use crate::index::ListenerId;
 use crate::letter::Raw;
 use crate::timer::Alarm;
+use alloc::string::ToString;
 use mqtt::codec::{self, AckKind, Cut, DecodeError, Frame};
 use mqtt::packet::Ack;
 use mqtt::{Inbox, Now, Packet, ReasonCode, Version};
@@ -78,7 +79,7 @@ impl Broker {
         let Some(connection) = self.connections.get(slot) else { return false };
         let (phase, version, reading) = (connection.phase, connection.version, connection.reading);
         if phase == Phase::Closing {
-            return false;
+            return false; // [MQTT-3.1.4-6]
         }
         let source = Source { slot, phase, version, reading };
         let packet_max = match phase {
@@ -93,7 +94,7 @@ impl Broker {
             Err(error) => Err(error),
         };
         if let Err(error) = result {
-            self.fault(now, slot, error.reason());
+            self.misread(now, slot, error);
             return false;
         }
         true
@@ -152,12 +153,16 @@ impl Broker {
             Packet::PubAck(ack) => acknowledged(AckKind::PubAck, ack),
             Packet::PubRec(ack) => acknowledged(AckKind::PubRec, ack),
             Packet::PubComp(ack) => acknowledged(AckKind::PubComp, ack),
-            Packet::PingReq => self.answer(slot, &Packet::PingResp),
-            // A second CONNECT [MQTT-3.1.0-2], and what only servers say.
+            // [MQTT-3.12.4-1] [MQTT-3.3.4-10]
+            Packet::PingReq => {
+                self.answer(slot, &Packet::PingResp);
+            }
+            // A second CONNECT [MQTT-3.1.0-2] [MQTT-3.2.0-2], and what only servers say.
             Packet::Connect(_) | Packet::ConnAck(_) | Packet::SubAck(_) | Packet::UnsubAck(_) | Packet::PingResp => {
                 self.fault(now, slot, ReasonCode::ProtocolError);
             }
-            Packet::Auth(_) => self.fault(now, slot, ReasonCode::BadAuthenticationMethod),
+            // No client is served that named a method [MQTT-4.12.0-7].
+            Packet::Auth(_) => self.fault(now, slot, ReasonCode::ProtocolError),
             // Who says goodbye is not kept waiting: its will goes with it.
             Packet::Disconnect(disconnect) => self.goodbye(now, slot, listener, disconnect),
             other if reading != Reading::Freely => self.defer(slot, other),
@@ -166,20 +171,43 @@ impl Broker {
             }
             Packet::PubRel(ack) => acknowledged(AckKind::PubRel, ack),
             Packet::Subscribe(subscribe) => self.subscribe(now, slot, listener, subscribe),
-            Packet::Unsubscribe(unsubscribe) => self.unsubscribe(slot, listener, unsubscribe),
+            Packet::Unsubscribe(unsubscribe) => self.unsubscribe(now, slot, listener, unsubscribe),
         }
     }
 
-    /// Sends a packet to a connection.
-    pub(crate) fn answer(&mut self, slot: u32, packet: &Packet<'_>) {
-        let Some(connection) = self.connections.open(slot, &mut self.journal) else { return };
-        let version = connection.version;
+    /// Sends a packet to a connection. False if it is larger than the client takes [MQTT-3.1.2-24].
+    pub(crate) fn answer(&mut self, slot: u32, packet: &Packet<'_>) -> bool {
+        let Some(connection) = self.connections.open(slot, &mut self.journal) else { return false };
+        let (version, packet_max) = (connection.version, connection.packet_max as usize);
         let buffer = connection.outgoing.buffer();
         let before = buffer.len();
         let encoded = codec::encode(packet, version, buffer);
         debug_assert!(encoded.is_ok(), "answers are short and made of what was read");
         let len = buffer.len() - before;
+        if len > packet_max {
+            buffer.truncate(before);
+            return false;
+        }
         self.stats.packet_sent(len);
+        true
+    }
+
+    /// Sends a packet with a reason string, or without it if the client wants none or it is too long [MQTT-3.1.2-29].
+    pub(crate) fn explain<'p>(
+        &mut self,
+        slot: u32,
+        reason: Option<&'p str>,
+        packet: impl Fn(Option<&'p str>) -> Packet<'p>,
+    ) -> bool {
+        let Some(connection) = self.connections.get(slot) else { return false };
+        let is_wanted = connection.version == Version::V5 && connection.cold.wants_reasons;
+        let reason = reason.filter(|_| is_wanted);
+        reason.is_some() && self.answer(slot, &packet(reason)) || self.answer(slot, &packet(None))
+    }
+
+    /// Bytes that are no packet.
+    fn misread(&mut self, now: Now, slot: u32, error: DecodeError) {
+        self.fault_in_words(now, slot, error.reason(), &error.to_string());
     }
 
     /// Keeps a packet until it can be processed. Those after it wait too, but for acknowledgements and pings.
@@ -228,7 +256,7 @@ impl Broker {
             let raw = &rest[..len];
             rest = &rest[len..];
             if let Err(error) = self.frame(now, Source { slot, phase, version, reading }, raw, frame) {
-                self.fault(now, slot, error.reason());
+                self.misread(now, slot, error);
             }
         }
         self.go_on_reading(id, was_paused);

@@ -57,7 +57,8 @@ impl Route {
         &self.ids[at..at + usize::from(target.ids_len)]
     }
 
-    /// Merges the subscribers of all matching filters: the highest QoS, all identifiers [MQTT-3.3.4-2] [MQTT-3.3.4-3].
+    /// Merges the subscribers of all matching filters: the highest QoS, all identifiers in the one copy [MQTT-3.3.4-2]
+    /// [MQTT-3.3.4-3] [MQTT-3.3.4-4].
     pub(crate) fn merge(&mut self, members: &mut Vec<Member>) {
         // Stable, so identifiers keep the order of the filters. Sorted already if one filter matched.
         members.sort_by_key(|member| member.listener);

@@ -22,7 +22,8 @@ use mqtt::{Instant, Message, Now, PacketId, QoS, ReasonCode, TopicBuf, Wall};
 const FEED_BYTES: usize = 64 * 1024;
 
 impl Broker {
-    /// The session of a client identifier, an older one if there is one and the client wants it. Says whether it was.
+    /// The session of a client identifier, an older one if there is one and the client wants it [MQTT-3.1.2-4]
+    /// [MQTT-3.1.2-5] [MQTT-3.1.2-6] [MQTT-3.1.4-4] [MQTT-3.2.2-2]. Says whether it was.
     pub(crate) fn open_session(
         &mut self,
         now: Now,
@@ -66,6 +67,7 @@ impl Broker {
         session.presence = Presence::Connected;
         session.grace_until = Wall::default();
         session.user = connect.user_name.map(Box::from);
+        // [MQTT-3.1.2-7]; an older one, whose delay is not over, is forgotten [MQTT-3.1.3-9].
         let will = connect.will.as_ref().map(Will::new).map(Box::new);
         let will_changes = session.will.is_some() || will.is_some();
         session.will = will;
@@ -154,7 +156,8 @@ impl Broker {
         }
     }
 
-    /// The connection of a session is gone.
+    /// The connection of a session is gone: it stays if it has an expiry [MQTT-3.1.2-23], its will does not stay with a
+    /// proper goodbye [MQTT-3.14.4-3].
     pub(crate) fn leave(&mut self, now: Now, id: ListenerId, cause: Cause) {
         let Some(listener) = self.listeners.get_mut(id) else { return };
         listener.slot = None;
@@ -186,7 +189,7 @@ impl Broker {
         self.watch_absence(now, id);
     }
 
-    /// The will, if there is one: an operation of its own [MQTT-3.1.2-8].
+    /// The will, if there is one, and only once [MQTT-3.1.2-10]: an operation of its own [MQTT-3.1.2-8].
     pub(crate) fn publish_will(&mut self, now: Now, id: ListenerId) {
         let Some(listener) = self.listeners.get_mut(id) else { return };
         let durable = listener.durable;
@@ -205,7 +208,8 @@ impl Broker {
         self.accept(Speaker { role: Role::Client, listener: Some(id) }, &mut letter, Insist::Yes);
     }
 
-    /// The end of a session: its will [MQTT-3.1.2-8], its subscriptions, what it was owed.
+    /// The end of a session: its will [MQTT-3.1.2-8], its subscriptions, what it was owed; nobody else of a share group
+    /// gets that [MQTT-4.8.2-5].
     pub(crate) fn remove_session(&mut self, now: Now, id: ListenerId) {
         self.publish_will(now, id);
         self.journal.begin();
@@ -248,7 +252,8 @@ impl Broker {
         }
     }
 
-    /// PUBREC: the receiver has the message, or will not have it [MQTT-4.3.3-4].
+    /// PUBREC: the receiver has the message, or will not have it [MQTT-4.3.3-3] [MQTT-4.3.3-4], and nobody else of a
+    /// share group gets it then [MQTT-4.8.2-6]. Whether it has expired does not matter [MQTT-4.3.3-13].
     fn pubrec(&mut self, now: Now, slot: u32, id: ListenerId, (packet_id, reason): (PacketId, ReasonCode)) {
         let Some(listener) = self.listeners.get_mut(id) else { return };
         let durable = listener.durable;
@@ -290,7 +295,7 @@ impl Broker {
         }
     }
 
-    /// PUBREL: the identifier is free again [MQTT-4.3.3-11].
+    /// PUBREL: the identifier is free again [MQTT-4.3.3-11] [MQTT-4.3.3-12].
     fn pubrel(&mut self, slot: u32, id: ListenerId, packet_id: PacketId) {
         let Some(listener) = self.listeners.get_mut(id) else { return };
         let durable = listener.durable;
@@ -364,7 +369,8 @@ impl Broker {
         let ids = entry.ids.clone();
         let properties = message.properties();
         let letter = Letter::from_message(&message, &properties, now.wall);
-        if letter.is_expired() {
+        // What was sent before is completed, however late [MQTT-4.3.3-7].
+        if letter.is_expired() && !dup {
             return self.lose(id, at, Drop::Expired);
         }
         // It was allowed to whoever the client was when the message came.
@@ -376,13 +382,14 @@ impl Broker {
         let copy = Copy { version: connection.version, qos, retain, dup, ids };
         let mut frames = self.frames.take().unwrap_or_default();
         frames.clear();
-        let frame = frames.frame(&letter, copy, self.config.share_payload_bytes);
+        let frame = connection.frame(&mut frames, &letter, copy, self.config.share_payload_bytes);
         let fits = |frame: &Frame| frame.len <= connection.packet_max as usize;
         match frame.filter(fits) {
             Some(frame) => {
                 let payload = letter.payload.len();
                 if let Some(connection) = self.connections.open(slot, &mut self.journal) {
                     frames.append(&letter, frame, Some(sequence.packet_id()), connection.outgoing.buffer());
+                    connection.said(&letter, frame);
                     if frame.shares_payload {
                         connection.outgoing.share(message);
                     }

@@ -14,16 +14,20 @@ use mqtt::property::AckProperties;
 use mqtt::{Filter, Now, QoS, ReasonCode, TopicBuf, Version};
 
 impl Broker {
-    /// SUBSCRIBE: all of it is stored, then acknowledged, then retained messages follow.
+    /// SUBSCRIBE: all of it is stored, filter by filter [MQTT-3.8.4-5], then acknowledged with a code for each in order
+    /// [MQTT-3.8.4-1] [MQTT-3.8.4-2] [MQTT-3.8.4-6] [MQTT-3.8.4-7] [MQTT-3.9.3-1] [MQTT-2.2.1-6], in words too if one
+    /// is refused [MQTT-3.9.2-1]; then retained messages follow.
     pub(crate) fn subscribe(&mut self, now: Now, slot: u32, listener: ListenerId, subscribe: &Subscribe<'_>) {
         let id = subscribe.properties.subscription_id;
         let mut codes = Vec::new();
-        let mut owed = Vec::new();
+        let (mut owed, mut refused) = (Vec::new(), None);
         let is_bridge = self.connections.get(slot).is_some_and(|connection| connection.cold.is_bridge);
         for mut requested in subscribe.filters {
             // As mosquitto does: flags are kept, and nothing comes back to the bridge that brought it.
             requested.options.no_local |= is_bridge;
             requested.options.retain_as_published |= is_bridge;
+            // Any QoS may be asked for; what is granted is what there is [MQTT-3.2.2-10].
+            requested.options.qos = requested.options.qos.min(self.config.max_qos);
             codes.push(match self.grant(listener, &requested, id) {
                 Ok(is_new) => {
                     let Ok(filter) = requested.filter else { continue };
@@ -38,11 +42,19 @@ impl Broker {
                     self.tell_subscribed(listener, filter, Some(requested.options.qos));
                     requested.options.qos as u8
                 }
-                Err(reason) => self.refusal_code(slot, reason),
+                Err(reason) => {
+                    refused = refused.or(Some(reason.text()));
+                    self.refusal_code(slot, reason)
+                }
             });
         }
-        let properties = AckProperties::default();
-        self.answer(slot, &Packet::SubAck(SubAck { packet_id: subscribe.packet_id, properties, codes: &codes }));
+        let fits = self.explain(slot, refused, |reason_string| {
+            let properties = AckProperties { reason_string, ..AckProperties::default() };
+            Packet::SubAck(SubAck { packet_id: subscribe.packet_id, properties, codes: &codes })
+        });
+        if !fits {
+            return self.fault(now, slot, ReasonCode::PacketTooLarge);
+        }
         if let Some(session) = self.listeners.session_mut(listener).filter(|_| !owed.is_empty()) {
             let before = session.owed.get_or_insert_default();
             if !before.is_empty() {
@@ -103,8 +115,9 @@ impl Broker {
         }
     }
 
-    /// UNSUBSCRIBE.
-    pub(crate) fn unsubscribe(&mut self, slot: u32, listener: ListenerId, unsubscribe: &Unsubscribe<'_>) {
+    /// UNSUBSCRIBE: UNSUBACK has a code for each filter in order [MQTT-3.10.4-4] [MQTT-3.10.4-5] [MQTT-3.10.4-6]
+    /// [MQTT-3.11.3-1]. What is owed already stays owed [MQTT-3.10.4-3].
+    pub(crate) fn unsubscribe(&mut self, now: Now, slot: u32, listener: ListenerId, unsubscribe: &Unsubscribe<'_>) {
         let mut codes = Vec::new();
         for filter in unsubscribe.filters {
             let existed = filter.is_ok_and(|filter| {
@@ -115,7 +128,10 @@ impl Broker {
             codes.push(reason as u8);
         }
         let properties = AckProperties::default();
-        self.answer(slot, &Packet::UnsubAck(UnsubAck { packet_id: unsubscribe.packet_id, properties, codes: &codes }));
+        let unsuback = UnsubAck { packet_id: unsubscribe.packet_id, properties, codes: &codes };
+        if !self.answer(slot, &Packet::UnsubAck(unsuback)) {
+            self.fault(now, slot, ReasonCode::PacketTooLarge);
+        }
     }
 
     /// A participant wants messages; retained ones come at once.
@@ -146,7 +162,7 @@ impl Broker {
         }
     }
 
-    /// Says whether the subscription is a new one.
+    /// Says whether the subscription is a new one; it takes the place of one with the same filter [MQTT-3.8.4-3].
     pub(crate) fn add_subscription(&mut self, filter: Filter<'_>, member: Member) -> bool {
         let Some(listener) = self.listeners.get_mut(member.listener) else { return false };
         let added = self.index.insert(filter, member, listener.counts());
@@ -164,7 +180,7 @@ impl Broker {
         added.is_new
     }
 
-    /// Says whether there was one.
+    /// Says whether there was one: the filter with just these characters [MQTT-3.10.4-1] [MQTT-3.10.4-2].
     fn take_subscription(&mut self, id: ListenerId, filter: Filter<'_>) -> bool {
         let Some(key) = self.index.find(filter).filter(|&key| self.index.member(key, id).is_some()) else {
             return false;
@@ -195,7 +211,8 @@ impl Broker {
     }
 }
 
-/// Whether a subscription brings retained messages [MQTT-3.3.1-9] [MQTT-3.3.1-10] [MQTT-3.3.1-11].
+/// Whether a subscription brings retained messages, a replaced one too [MQTT-3.8.4-4] [MQTT-3.3.1-9] [MQTT-3.3.1-10]
+/// [MQTT-3.3.1-11].
 fn sends_retained(filter: Filter<'_>, options: SubscribeOptions, is_new: bool) -> bool {
     filter.share().is_none()
         && match options.retain_handling {

@@ -88,7 +88,7 @@ impl Trie {
         self.prune(node);
     }
 
-    /// Calls `found` with what every filter that matches `topic` leads to.
+    /// Calls `found` with what every filter that matches `topic` leads to, and nothing else [MQTT-3.3.2-3].
     pub(crate) fn matches(&self, topic: &str, found: &mut impl FnMut(u32)) {
         let topic = topic.as_bytes();
         let (level, rest) = split(topic);

@@ -12,6 +12,7 @@ pub(crate) struct Will {
 }
 
 impl Will {
+    /// Retained or not as it says [MQTT-3.1.2-14] [MQTT-3.1.2-15], its user properties in order [MQTT-3.1.3-10].
     pub(crate) fn new(will: &packet::Will<'_>) -> Self {
         let message = Message::from_will(will, Wall::default());
         Self {

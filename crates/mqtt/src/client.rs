@@ -236,7 +236,7 @@ impl Client {
                 }
                 (None, Some(interval)) if online.last_sent + interval <= now.instant => {
                     online.pong_by = Some(now.instant + self.options.answer_timeout);
-                    self.send(now, &Packet::PingReq);
+                    self.send(now, &Packet::PingReq); // [MQTT-3.1.2-20]
                 }
                 _ => {}
             },

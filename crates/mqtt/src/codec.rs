@@ -234,7 +234,8 @@ pub fn cut(bytes: &[u8], version: Version, packet_max: u32) -> Result<Cut<'_>, D
     }
 }
 
-/// Type and reserved flags [MQTT-2.1.3-1]. 3.1 calls most of them unused; a CONNECT brings its version later.
+/// Type and reserved flags [MQTT-2.1.3-1] [MQTT-3.6.1-1] [MQTT-3.8.1-1] [MQTT-3.10.1-1] [MQTT-3.14.1-1]
+/// [MQTT-3.15.1-1] [MQTT311-3.14.1-1]. 3.1 calls most of them unused; a CONNECT brings its version later.
 fn check_first(first: u8, version: Version) -> Result<(), DecodeError> {
     let expected = match Kind::from_bits(first >> 4).ok_or(DecodeError::PacketType)? {
         Kind::Auth if version != Version::V5 => return Err(DecodeError::PacketType),

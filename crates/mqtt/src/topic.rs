@@ -19,7 +19,7 @@ pub enum TopicError {
     Wildcard,
     /// `#` not in last place [MQTT-4.7.1-1].
     NotLast,
-    /// `$share` without a proper name and filter [MQTT-4.8.2-1].
+    /// `$share` or `$queue` without a proper name and filter [MQTT-4.8.2-1] [MQTT-4.8.2-2].
     Share,
 }
 
@@ -31,7 +31,7 @@ impl fmt::Display for TopicError {
             Self::Nul => "contains a NUL character",
             Self::Wildcard => "'+' and '#' stand alone in a level of a filter and never in a topic name",
             Self::NotLast => "'#' is only allowed as the last level",
-            Self::Share => "a shared subscription is written $share/NAME/FILTER",
+            Self::Share => "a shared subscription is written $share/NAME/FILTER or $queue/FILTER",
         })
     }
 }
@@ -115,8 +115,15 @@ impl TopicBuf {
     }
 }
 
+impl core::borrow::Borrow<str> for TopicBuf {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
 /// A topic filter: what a subscription asks for. Borrowed; [`FilterBuf`] owns.
-/// A shared subscription is one filter with [`Filter::share`] set.
+/// A shared subscription is one filter with [`Filter::share`] set: `$share/NAME/FILTER`, or `$queue/FILTER`, which
+/// other brokers have as well and which means `$share/$queue/FILTER`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Filter<'a>(&'a str);
 
@@ -124,14 +131,16 @@ impl<'a> Filter<'a> {
     /// Checks the rules of filters, those of `$share/NAME/FILTER` included.
     pub fn parse(text: &'a str) -> Result<Self, TopicError> {
         check_common(text)?;
-        if let Some(rest) = text.strip_prefix("$share/") {
-            let (name, filter) = rest.split_once('/').ok_or(TopicError::Share)?;
-            if name.is_empty() || name.contains(['+', '#']) || filter.is_empty() {
+        if text == "$share" || text == "$queue" {
+            return Err(TopicError::Share);
+        }
+        if is_shared(text) {
+            let (name, filter) = split_share(text).ok_or(TopicError::Share)?;
+            // Within another one it would be read as what it is not, by whoever reads the pattern again.
+            if name.is_empty() || name.contains(['+', '#']) || filter.is_empty() || is_shared(filter) {
                 return Err(TopicError::Share);
             }
             check_wildcards(filter)?;
-        } else if text == "$share" {
-            return Err(TopicError::Share);
         } else {
             check_wildcards(text)?;
         }
@@ -145,16 +154,12 @@ impl<'a> Filter<'a> {
 
     /// The share name of a shared subscription.
     pub fn share(self) -> Option<&'a str> {
-        let rest = self.0.strip_prefix("$share/")?;
-        rest.split_once('/').map(|(name, _)| name)
+        split_share(self.0).map(|(name, _)| name)
     }
 
     /// The filter that topics are matched against: without `$share/NAME/`.
     pub fn pattern(self) -> &'a str {
-        match self.0.strip_prefix("$share/").and_then(|rest| rest.split_once('/')) {
-            Some((_, filter)) => filter,
-            None => self.0,
-        }
+        split_share(self.0).map_or(self.0, |(_, filter)| filter)
     }
 
     /// Levels of the pattern.
@@ -167,7 +172,7 @@ impl<'a> Filter<'a> {
         memchr::memchr2(b'+', b'#', self.pattern().as_bytes()).is_some()
     }
 
-    /// Whether a message on `topic` is wanted [MQTT-4.7].
+    /// Whether a message on `topic` is wanted [MQTT-4.7]: bytes are compared as they are [MQTT-4.7.3-4].
     pub fn matches(self, topic: Topic<'_>) -> bool {
         if topic.is_dollar() && self.pattern().starts_with(['+', '#']) {
             return false;
@@ -227,6 +232,23 @@ impl FilterBuf {
     /// The text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+/// Whether the text asks for a shared subscription, well or badly.
+pub(crate) fn is_shared(text: &str) -> bool {
+    text.starts_with("$share/") || text.starts_with(QUEUE)
+}
+
+/// The prefix of the shared subscription whose name is [`QUEUE_NAME`].
+const QUEUE: &str = "$queue/";
+const QUEUE_NAME: &str = "$queue";
+
+/// Share name and filter.
+fn split_share(text: &str) -> Option<(&str, &str)> {
+    match text.strip_prefix(QUEUE) {
+        Some(filter) => Some((QUEUE_NAME, filter)),
+        None => text.strip_prefix("$share/")?.split_once('/'),
     }
 }
 

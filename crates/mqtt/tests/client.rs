@@ -365,7 +365,7 @@ fn aliases_are_resolved() {
         play.says(Packet::Publish(publish));
     }
     assert_eq!(play.messages(), ["a=x", "b=x", "a=x", "c=x", "c=x"]);
-    // Aliases end with the connection [MQTT-3.3.2-7].
+    // All that were announced are taken [MQTT-3.3.2-10], and end with the connection [MQTT-3.3.2-7].
     play.client.closed();
     play.events();
     play.reconnect(false);
@@ -502,7 +502,7 @@ fn faults_of_the_server() {
     let mut present = Play::new(options(V311));
     present.client.connected(at(0)).unwrap();
     present.says(Packet::ConnAck(connack(true)));
-    assert_eq!(present.closed(), Some(Cause::Fault(Fault::SessionPresent)));
+    assert_eq!(present.closed(), Some(Cause::Fault(Fault::SessionPresent))); // [MQTT-3.2.2-4]
 }
 
 #[test]

@@ -102,6 +102,7 @@ fn connect_with_everything() {
         delay_secs: 0,
         properties: PublishProperties::default(),
     };
+    // [MQTT-3.1.2-9] [MQTT-3.1.2-16] [MQTT-3.1.2-17] [MQTT-3.1.2-18] [MQTT-3.1.2-19] [MQTT-3.1.3-1]
     let full = Connect { will: Some(will), user_name: Some("u"), password: Some(b"\0p"), ..connect(V311) };
     let wire = "10 1d 0004 'MQTT' 04 ee 003c 0001 'c' 0001 'w' 0004 'gone' 0001 'u' 0002 00'p'";
     check(V311, wire, Packet::Connect(full));
@@ -193,7 +194,10 @@ fn publish_is_read_and_written() {
     let plain = Publish::new(topic("a/b"), b"hi");
     check(V31, "30 07 0003 'a/b' 'hi'", Packet::Publish(plain));
     check(V311, "30 07 0003 'a/b' 'hi'", Packet::Publish(plain));
-    check(V5, "30 08 0003 'a/b' 00 'hi'", Packet::Publish(plain));
+    check(V5, "30 08 0003 'a/b' 00 'hi'", Packet::Publish(plain)); // [MQTT-2.2.2-1] [MQTT-2.2.1-2]
+    // [MQTT-1.5.4-3]
+    let marked = Publish::new(topic("\u{feff}a"), b"hi");
+    check(V311, "30 08 0004 efbbbf'a' 'hi'", Packet::Publish(marked));
     let all = Publish { dup: true, retain: true, qos: QoS::ExactlyOnce, packet_id: Some(id(258)), ..plain };
     check(V311, "3d 09 0003 'a/b' 0102 'hi'", Packet::Publish(all));
     check(V5, "3d 0a 0003 'a/b' 0102 00 'hi'", Packet::Publish(all));
@@ -296,6 +300,7 @@ fn acknowledgements_are_read_and_written() {
         refuses(V5, &format!("{first:02x} 02 0000"), DecodeError::PacketId, ReasonCode::ProtocolError);
         refuses(V5, &format!("{first:02x} 01 00"), DecodeError::Truncated, ReasonCode::MalformedPacket);
         refuses(V311, &format!("{first:02x} 03 0001 00"), DecodeError::Trailing, ReasonCode::MalformedPacket);
+        // [MQTT-3.4.2-1] [MQTT-3.5.2-1] [MQTT-3.6.2-1] [MQTT-3.7.2-1]
         refuses(V5, &format!("{first:02x} 03 0001 01"), DecodeError::Reason(1), ReasonCode::ProtocolError);
         refuses(V5, &format!("{first:02x} 05 0001 00 00 00"), DecodeError::Trailing, ReasonCode::MalformedPacket);
     }
@@ -409,7 +414,7 @@ fn malformed_in_every_version() {
         ("32 03 0001 'a'", E::Truncated, M),
         ("32 05 0001 'a' 0000", E::PacketId, P), // [MQTT-2.2.1-3]
         ("30 05 0002 c0 80 00", E::Text, M),     // overlong NUL [MQTT-1.5.4-1]
-        ("30 06 0003 ed a0 80 00", E::Text, M),  // a surrogate [MQTT-1.5.4-1]
+        ("30 06 0003 ed a0 80 00", E::Text, M),  // a surrogate [MQTT-1.5.4-1] [MQTT-3.3.2-1]
         ("30 04 0001 00 00", E::Text, M),        // [MQTT-1.5.4-2]
         ("30 04 0001 '+' 00", E::TopicName(mqtt::TopicError::Wildcard), T), // [MQTT-3.3.2-2]
         ("30 06 0003 'a/#' 00", E::TopicName(mqtt::TopicError::Wildcard), T),
@@ -429,7 +434,7 @@ fn malformed_in_every_version() {
 
 #[test]
 fn malformed_fixed_header_flags() {
-    // [MQTT-2.1.3-1]; 3.1 calls them unused.
+    // [MQTT-2.1.3-1] [MQTT-3.6.1-1] [MQTT-3.8.1-1]; 3.1 calls them unused.
     for wire in ["2f 00", "41 02 0001", "58 02 0001", "60 02 0001", "72 02 0001", "80 06 0001 0001 't' 00", "91 00"] {
         for version in [V311, V5] {
             refuses(version, wire, DecodeError::FixedHeaderFlags, ReasonCode::MalformedPacket);
@@ -438,9 +443,13 @@ fn malformed_fixed_header_flags() {
         let first = &bytes(wire)[..1];
         assert_eq!(codec::decode(first, V5, u32::MAX), Err(DecodeError::FixedHeaderFlags));
     }
+    // [MQTT-3.10.1-1] [MQTT-3.14.1-1] [MQTT311-3.14.1-1]
     for wire in ["a0 05 0001 0001 't'", "b1 00", "c1 00", "d8 00", "e1 00"] {
-        refuses(V311, wire, DecodeError::FixedHeaderFlags, ReasonCode::MalformedPacket);
+        for version in [V311, V5] {
+            refuses(version, wire, DecodeError::FixedHeaderFlags, ReasonCode::MalformedPacket);
+        }
     }
+    // [MQTT-3.15.1-1]
     refuses(V5, "f1 00", DecodeError::FixedHeaderFlags, ReasonCode::MalformedPacket);
     refuses(V5, "11 0d 0004 'MQTT' 04 02 003c 0001 'c'", DecodeError::FixedHeaderFlags, ReasonCode::MalformedPacket);
 }
@@ -461,11 +470,14 @@ fn malformed_connect() {
         ("10 0d 0004 'MQTT' 04 0a 003c 0001 'c'", E::ConnectFlags, M), // [MQTT-3.1.2-11]
         ("10 0d 0004 'MQTT' 04 22 003c 0001 'c'", E::ConnectFlags, M), // [MQTT-3.1.2-13]
         ("10 14 0004 'MQTT' 04 1e 003c 0001 'c' 0001 'w' 0002 'xy'", E::ConnectFlags, M), // [MQTT-3.1.2-12]
-        ("10 10 0004 'MQTT' 04 42 003c 0001 'c' 0001 'p'", E::ConnectFlags, M), // [MQTT-3.1.2-22] of 3.1.1
+        ("10 10 0004 'MQTT' 04 42 003c 0001 'c' 0001 'p'", E::ConnectFlags, M), // [MQTT311-3.1.2-22]
         ("10 0e 0004 'MQTT' 04 02 003c 0001 'c' 00", E::Trailing, M),
         ("10 0c 0004 'MQTT' 04 02 003c 0001", E::Truncated, M),
         ("10 0d 0004 'MQTT' 04 82 003c 0001 'c'", E::Truncated, M), // no user name [MQTT-3.1.3-1]
         ("10 0d 0004 'MQTT' 04 02 003c 0001 ff", E::Text, M),       // [MQTT-3.1.3-4]
+        ("10 10 0004 'MQTT' 04 82 003c 0001 'c' 0001 ff", E::Text, M), // [MQTT-3.1.3-12]
+        ("10 12 0004 'MQTT' 04 06 003c 0001 'c' 0001 ff 0000", E::Text, M), // [MQTT-3.1.3-11]
+        ("10 10 0004 'MQTT' 04 06 003c 0001 'c' 0001 'w'", E::Truncated, M),
         ("10 12 0004 'MQTT' 04 06 003c 0001 'c' 0001 '#' 0000", E::TopicName(mqtt::TopicError::Wildcard), T),
         // Properties
         ("10 13 0004 'MQTT' 05 02 003c 05 11 00000001 0001", E::Truncated, M),
@@ -502,6 +514,7 @@ fn malformed_properties_of_publish() {
         ("23 0000", E::TopicAlias, A), // [MQTT-3.3.2-8]
         ("23 0001 23 0001", E::PropertyTwice(0x23), P),
         ("08 0001 '#'", E::PropertyValue(8), P), // [MQTT-3.3.2-14]
+        ("08 0001 ff", E::Text, M),              // [MQTT-3.3.2-13]
         ("08 0000", E::PropertyValue(8), P),
         ("08 0001 'a' 08 0001 'b'", E::PropertyTwice(8), P),
         ("09 0000 09 0000", E::PropertyTwice(9), P),
@@ -512,7 +525,8 @@ fn malformed_properties_of_publish() {
         ("0b 8000", E::VariableInteger, M),
         ("0b 80808080", E::VariableInteger, M),
         ("26 0001 'k'", E::Truncated, M),
-        ("26 0001 00 0000", E::Text, M),
+        ("26 0001 00 0000", E::Text, M), // [MQTT-1.5.7-1]
+        ("26 0001 'k' 0001 00", E::Text, M),
         ("11 00000000", E::PropertyMisplaced(0x11), M),
         ("1f 0000", E::PropertyMisplaced(0x1f), M),
         ("18 00000000", E::PropertyMisplaced(0x18), M),
@@ -540,7 +554,7 @@ fn malformed_of_the_others() {
         (V5, "82 06 0001 00 0000 00", E::FilterEmpty, M),
         (V5, "82 06 0001 00 0001 't'", E::Truncated, M),
         (V5, "82 07 0001 00 0001 't' 40", E::SubscribeOptionsReserved, M), // [MQTT-3.8.3-5]
-        (V311, "82 06 0001 0001 't' 04", E::SubscribeOptionsReserved, M),
+        (V311, "82 06 0001 0001 't' 04", E::SubscribeOptionsReserved, M),  // [MQTT311-3.8.3-4]
         (V5, "82 07 0001 00 0001 't' 03", E::SubscribeOptions, P),
         (V311, "82 06 0001 0001 't' 03", E::SubscribeOptions, P),
         (V5, "82 07 0001 00 0001 't' 30", E::SubscribeOptions, P),
@@ -548,28 +562,29 @@ fn malformed_of_the_others() {
         (V5, "82 09 0001 02 0b00 0001 't' 00", E::PropertyValue(0x0b), P),
         (V5, "82 0b 0001 04 0b01 0b01 0001 't' 00", E::PropertyTwice(0x0b), P),
         (V5, "82 0a 0001 03 1f0000 0001 't' 00", E::PropertyMisplaced(0x1f), M),
+        (V5, "82 0e 0001 00 0008 '$queue/t' 04", E::SubscribeOptions, P),
         (V5, "82 07 0000 00 0001 't' 00", E::PacketId, P),
         (V5, "a2 03 0001 00", E::Nothing, P), // [MQTT-3.10.3-2]
         (V311, "a2 04 0001 0000", E::FilterEmpty, M),
         (V5, "a2 08 0001 02 0b01 0001 't'", E::PropertyMisplaced(0x0b), M),
         (V5, "90 03 0001 00", E::Nothing, P),
-        (V5, "90 04 0001 00 03", E::Reason(3), P),
-        (V311, "90 03 0001 03", E::Reason(3), P),
-        (V5, "b0 04 0001 00 01", E::Reason(1), P),
+        (V5, "90 04 0001 00 03", E::Reason(3), P), // [MQTT-3.9.3-2]
+        (V311, "90 03 0001 03", E::Reason(3), P),  // [MQTT311-3.9.3-2]
+        (V5, "b0 04 0001 00 01", E::Reason(1), P), // [MQTT-3.11.3-2]
         (V5, "b0 03 0001 00", E::Nothing, P),
         (V311, "b0 03 0001 00", E::Trailing, M),
         (V311, "20 02 02 00", E::ConnAckFlags, P),  // [MQTT-3.2.2-1]
         (V5, "20 03 01 87 00", E::ConnAckFlags, P), // [MQTT-3.2.2-6]
         (V311, "20 02 00 06", E::Reason(6), P),
-        (V5, "20 03 00 01 00", E::Reason(1), P),
+        (V5, "20 03 00 01 00", E::Reason(1), P), // [MQTT-3.2.2-8]
         (V5, "20 05 00 00 02 24 02", E::PropertyValue(0x24), P),
         (V5, "20 02 00 00", E::Truncated, M),
-        (V5, "e0 01 01", E::Reason(1), P),
+        (V5, "e0 01 01", E::Reason(1), P), // [MQTT-3.14.2-1]
         (V5, "e0 03 00 00 00", E::Trailing, M),
         (V5, "e0 04 00 02 23 00", E::PropertyMisplaced(0x23), M),
         (V5, "f0 01 18", E::Truncated, M),
         (V5, "f0 02 18 00", E::AuthMethodMissing, P),
-        (V5, "f0 02 80 00", E::Reason(0x80), P),
+        (V5, "f0 02 80 00", E::Reason(0x80), P),    // [MQTT-3.15.2-1]
         (V5, "30 81 00 00", E::RemainingLength, M), // [MQTT-1.5.5-1]
     ];
     for (version, wire, error, reason) in rows {

@@ -94,7 +94,7 @@ fn sending_again() {
     );
     // An answer to what was not sent again yet ends it.
     assert_eq!(play(9, "1a 1b again1 ack2 ack1 1c 1d"), "a=1, b=2, dup a=1, b done, a done, c=3, d full");
-    // PUBREL is never held back.
+    // PUBREL is never held back [MQTT-4.9.0-3].
     assert_eq!(
         play(9, "2a 2b rec1 rec2 1c again1 comp1 comp2"),
         "a=1, b=2, a release, b release, c=3, rel 1, rel 2, done, done, dup c=3"

@@ -18,7 +18,7 @@ fn names_and_filters() {
         ("", Err(TopicError::Empty), Err(TopicError::Empty)), // [MQTT-4.7.3-1]
         (&long, Err(TopicError::TooLong), Err(TopicError::TooLong)), // [MQTT-4.7.3-3]
         ("a\0", Err(TopicError::Nul), Err(TopicError::Nul)),  // [MQTT-4.7.3-2]
-        ("#", Err(TopicError::Wildcard), Ok(())),             // [MQTT-3.3.2-2]
+        ("#", Err(TopicError::Wildcard), Ok(())),             // [MQTT-3.3.2-2] [MQTT-4.7.0-1]
         ("+", Err(TopicError::Wildcard), Ok(())),
         ("+/+/#", Err(TopicError::Wildcard), Ok(())),
         ("a/#", Err(TopicError::Wildcard), Ok(())),
@@ -34,6 +34,14 @@ fn names_and_filters() {
         ("$share//a", Ok(()), Err(TopicError::Share)), // [MQTT-4.8.2-1]
         ("$share/+/a", Err(TopicError::Wildcard), Err(TopicError::Share)),
         ("$shared/g", Ok(()), Ok(())),
+        ("$queue/a", Ok(()), Ok(())),
+        ("$queue/+/#", Err(TopicError::Wildcard), Ok(())),
+        ("$queue", Ok(()), Err(TopicError::Share)),
+        ("$queue/", Ok(()), Err(TopicError::Share)),
+        ("$queue/a#", Err(TopicError::Wildcard), Err(TopicError::Wildcard)),
+        ("$queues/g", Ok(()), Ok(())),
+        ("$share/g/$queue/a", Ok(()), Err(TopicError::Share)),
+        ("$queue/$share/g/a", Ok(()), Err(TopicError::Share)),
     ];
     for (text, name, filter) in rows {
         let short: String = text.chars().take(20).collect();
@@ -42,6 +50,8 @@ fn names_and_filters() {
     }
     let shared = Filter::parse("$share/g/a/+").unwrap();
     assert_eq!((shared.share(), shared.pattern()), (Some("g"), "a/+"));
+    let queue = Filter::parse("$queue/a/+").unwrap();
+    assert_eq!((queue.share(), queue.pattern()), (Some("$queue"), "a/+"));
 }
 
 #[test]

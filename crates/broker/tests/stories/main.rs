@@ -3,6 +3,8 @@
 
 use midge_broker as broker;
 
+mod aliases;
+mod answers;
 mod chaos;
 mod durable;
 mod play;

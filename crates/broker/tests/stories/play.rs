@@ -2,8 +2,9 @@
 //!
 //! Steps are separated by ` · `. `a: CONNECT …` is said by the client `a`; a name in capitals is a participant; `+5s`
 //! lets time pass; `RESTART` begins anew with what was committed; `STOP` ends the broker in an orderly way; `COMMIT`
-//! after `HOLD` commits what was held back; `RULES` says what clients may not do, `FREEDOM` that they may do all. What
-//! is recorded is what the steps after `|` brought, or the last step if there is no `|`.
+//! after `HOLD` commits what was held back; `RULES` says what clients may not do, `FREEDOM` that they may do all;
+//! from `LOG` on the log is recorded too, from `WORDS` on reason strings. What is recorded is what the steps after
+//! `|` brought, or the last step if there is no `|`.
 use crate::{broker, words};
 
 pub(crate) use broker::{Admission, Config, WhenFull};
@@ -58,6 +59,8 @@ pub(crate) struct Stage {
     /// Batches sealed and not committed, if commits are held back.
     held: Option<Vec<(u64, Vec<broker::Change>)>>,
     log: bool,
+    /// Reason strings are recorded too.
+    explains: bool,
     pub(crate) heard: Vec<String>,
 }
 
@@ -85,6 +88,7 @@ impl Stage {
             batch: 0,
             held: None,
             log: false,
+            explains: false,
             heard: Vec::new(),
         }
     }
@@ -115,6 +119,7 @@ impl Stage {
                 }
                 "STOP" => self.broker.handle(self.now, Input::Stop),
                 "LOG" => self.log = true,
+                "WORDS" => self.explains = true,
                 other => panic!("what is '{other}'?"),
             }
         }
@@ -374,7 +379,7 @@ impl Stage {
         while at < client.unread.len() {
             match codec::decode(&client.unread[at..], client.version, u32::MAX) {
                 Ok(Progress::Packet { packet, len }) => {
-                    self.heard.push(format!("{name}< {}", words::packet(&packet)));
+                    self.heard.push(format!("{name}< {}", words::packet(&packet, self.explains)));
                     at += len;
                 }
                 other => panic!("{name} got {:02x?}: {other:?}", &client.unread[at..]),

@@ -52,7 +52,7 @@ fn a_publish_that_is_not_allowed_reaches_nobody() {
     check(
         &format!("{to} · a: CONNECT · a: PUB no/x '1' r | b: CONNECT · b: SUB no/x"),
         "New client connected from \
-           192.0.2.1:1 as b (p2, c1, k0). · b< CONNACK · +no/x · b< SUBACK 0",
+           192.0.2.1:1 as b (p2, c1, k0). · b< CONNACK · +no/x · b 0 no/x · b< SUBACK 0",
     );
     // What was allowed once is remembered, but not beyond other rules.
     check(

@@ -93,8 +93,9 @@ pub(crate) fn encode(who: &str, words: &str, version: Version, out: &mut Vec<u8>
     let (mut subscriptions, mut filters) = (SubscriptionList::new(), FilterList::new());
     let payload = quoted(rest);
     let will = value(rest, "will");
+    let user = user_properties(rest);
     let packet = match verb {
-        "CONNECT" => Packet::Connect(connect(who, rest, version, will)),
+        "CONNECT" => Packet::Connect(connect(who, rest, version, will, user.view())),
         "SUB" => {
             for one in rest.split(" , ") {
                 let (filter, options) = subscription(one);
@@ -107,14 +108,15 @@ pub(crate) fn encode(who: &str, words: &str, version: Version, out: &mut Vec<u8>
             Packet::Subscribe(Subscribe { packet_id: id(rest), properties, filters: subscriptions.view() })
         }
         "UNSUB" => {
-            rest.split(" , ").for_each(|one| filters.push(Filter::parse(one).unwrap()));
+            let texts = rest.split(" , ").map(|one| one.split(' ').next().unwrap());
+            texts.for_each(|text| filters.push(Filter::parse(text).unwrap()));
             Packet::Unsubscribe(Unsubscribe {
-                packet_id: id(""),
+                packet_id: id(rest),
                 user: UserProperties::default(),
                 filters: filters.view(),
             })
         }
-        "PUB" => Packet::Publish(publish(rest, &payload)),
+        "PUB" => Packet::Publish(Publish { properties: properties(rest, user.view()), ..publish(rest, &payload) }),
         "PUBACK" => Packet::PubAck(ack),
         "PUBREC" => Packet::PubRec(ack),
         "PUBREL" => Packet::PubRel(ack),
@@ -136,12 +138,31 @@ pub(crate) fn encode(who: &str, words: &str, version: Version, out: &mut Vec<u8>
     codec::encode(&packet, version, out).unwrap();
 }
 
-fn connect<'a>(who: &'a str, words: &'a str, version: Version, will: Option<&'a str>) -> Connect<'a> {
+/// `props=k:v,k:w`
+fn user_properties(words: &str) -> UserPropertyList {
+    let mut list = UserPropertyList::new();
+    for (name, text) in
+        value(words, "props").iter().flat_map(|all| all.split(',')).map(|one| one.split_once(':').unwrap())
+    {
+        list.push(name, text).unwrap();
+    }
+    list
+}
+
+fn connect<'a>(
+    who: &'a str,
+    words: &'a str,
+    version: Version,
+    will: Option<&'a str>,
+    user: UserProperties<'a>,
+) -> Connect<'a> {
     let properties = ConnectProperties {
         session_expiry_secs: number(words, "expiry"),
         receive_max: number(words, "rmax").and_then(|max| NonZeroU16::new(max as u16)),
         maximum_packet_size: number(words, "pmax").and_then(NonZeroU32::new),
         auth_method: value(words, "method"),
+        topic_alias_max: number(words, "amax").map(|max| max as u16),
+        request_problem_info: number(words, "problems").map(|one| one == 1),
         ..ConnectProperties::default()
     };
     Connect {
@@ -156,7 +177,7 @@ fn connect<'a>(who: &'a str, words: &'a str, version: Version, will: Option<&'a 
             qos: qos(words),
             retain: has(words, "r"),
             delay_secs: number(words, "delay").unwrap_or(0),
-            properties: PublishProperties::default(),
+            properties: PublishProperties { user, ..PublishProperties::default() },
         }),
         user_name: value(words, "user"),
         password: value(words, "password").map(str::as_bytes),
@@ -167,20 +188,27 @@ fn connect<'a>(who: &'a str, words: &'a str, version: Version, will: Option<&'a 
 fn publish<'a>(words: &'a str, payload: &'a [u8]) -> Publish<'a> {
     let topic = words.split(' ').next().unwrap();
     let qos = qos(words);
-    let properties = PublishProperties {
-        message_expiry_secs: number(words, "expiry"),
-        topic_alias: number(words, "alias").and_then(|alias| NonZeroU16::new(alias as u16)),
-        content_type: value(words, "type"),
-        ..PublishProperties::default()
-    };
     Publish {
         dup: has(words, "dup"),
         retain: has(words, "r"),
         qos,
         topic: (topic != "-").then(|| Topic::parse(topic).unwrap()),
         packet_id: (qos > QoS::AtMostOnce).then(|| id(words)),
-        properties,
+        properties: PublishProperties::default(),
         payload,
+    }
+}
+
+fn properties<'a>(words: &'a str, user: UserProperties<'a>) -> PublishProperties<'a> {
+    PublishProperties {
+        message_expiry_secs: number(words, "expiry"),
+        topic_alias: number(words, "alias").and_then(|alias| NonZeroU16::new(alias as u16)),
+        content_type: value(words, "type"),
+        payload_format: has(words, "utf8").then_some(mqtt::PayloadFormat::Utf8),
+        response_topic: value(words, "reply").map(|topic| Topic::parse(topic).unwrap()),
+        correlation_data: value(words, "token").map(str::as_bytes),
+        user,
+        ..PublishProperties::default()
     }
 }
 
@@ -220,8 +248,29 @@ fn ack(name: &str, ack: &Ack<'_>) -> String {
     }
 }
 
-/// What a client hears.
-pub(crate) fn packet(packet: &Packet<'_>) -> String {
+/// The reason string of what a client hears.
+fn because<'a>(packet: &Packet<'a>) -> Option<&'a str> {
+    match packet {
+        Packet::ConnAck(connack) => connack.properties.reason_string,
+        Packet::PubAck(ack) | Packet::PubRec(ack) | Packet::PubRel(ack) | Packet::PubComp(ack) => {
+            ack.properties.reason_string
+        }
+        Packet::SubAck(suback) => suback.properties.reason_string,
+        Packet::UnsubAck(unsuback) => unsuback.properties.reason_string,
+        Packet::Disconnect(disconnect) => disconnect.properties.reason_string,
+        _ => None,
+    }
+}
+
+/// What a client hears, with the reason in words or without.
+pub(crate) fn packet(packet: &Packet<'_>, explains: bool) -> String {
+    match because(packet).filter(|_| explains) {
+        Some(reason) => format!("{} '{reason}'", without_reason(packet)),
+        None => without_reason(packet),
+    }
+}
+
+fn without_reason(packet: &Packet<'_>) -> String {
     match packet {
         Packet::ConnAck(connack) => {
             let mut text = String::from("CONNACK");
@@ -236,6 +285,8 @@ pub(crate) fn packet(packet: &Packet<'_>) -> String {
                 ("rmax", properties.receive_max.map(|max| u32::from(max.get()))),
                 ("amax", properties.topic_alias_max.map(u32::from)),
                 ("pmax", properties.maximum_packet_size.map(NonZeroU32::get)),
+                ("qmax", properties.maximum_qos.map(|qos| qos as u32)),
+                ("retain", properties.retain_available.map(u32::from)),
                 ("expiry", properties.session_expiry_secs),
                 ("keep", properties.server_keep_alive_secs.map(u32::from)),
             ] {
@@ -253,12 +304,20 @@ pub(crate) fn packet(packet: &Packet<'_>) -> String {
         Packet::PubRec(one) => ack("PUBREC", one),
         Packet::PubRel(one) => ack("PUBREL", one),
         Packet::PubComp(one) => ack("PUBCOMP", one),
-        Packet::SubAck(suback) => format!("SUBACK{}", codes(suback.codes)),
-        Packet::UnsubAck(unsuback) => format!("UNSUBACK{}", codes(unsuback.codes)),
+        Packet::SubAck(suback) => format!("SUBACK{}{}", other_id(suback.packet_id), codes(suback.codes)),
+        Packet::UnsubAck(unsuback) => format!("UNSUBACK{}{}", other_id(unsuback.packet_id), codes(unsuback.codes)),
         Packet::PingResp => "PINGRESP".into(),
-        Packet::Disconnect(disconnect) => format!("DISCONNECT {:#04x}", disconnect.reason as u8),
+        Packet::Disconnect(disconnect) => {
+            let expiry = disconnect.properties.session_expiry_secs.map(|secs| format!(" expiry={secs}"));
+            format!("DISCONNECT {:#04x}{}", disconnect.reason as u8, expiry.unwrap_or_default())
+        }
         other => panic!("a broker does not say {other:?}"),
     }
+}
+
+/// Requests have the identifier 1 unless they say another one.
+fn other_id(id: PacketId) -> String {
+    if id.get() == 1 { String::new() } else { format!(" #{}", id.get()) }
 }
 
 fn heard_publish(publish: &Publish<'_>) -> String {
@@ -278,8 +337,24 @@ fn heard_publish(publish: &Publish<'_>) -> String {
     if let Some(secs) = publish.properties.message_expiry_secs {
         let _ = write!(text, " expiry={secs}");
     }
+    if let Some(alias) = publish.properties.topic_alias {
+        let _ = write!(text, " alias={alias}");
+    }
     if let Some(kind) = publish.properties.content_type {
         let _ = write!(text, " type={kind}");
+    }
+    if publish.properties.payload_format.is_some() {
+        text.push_str(" utf8");
+    }
+    if let Some(topic) = publish.properties.response_topic {
+        let _ = write!(text, " reply={topic}");
+    }
+    if let Some(token) = publish.properties.correlation_data {
+        let _ = write!(text, " token={}", token.escape_ascii());
+    }
+    let user: Vec<String> = publish.properties.user.iter().map(|(name, text)| format!("{name}:{text}")).collect();
+    if !user.is_empty() {
+        let _ = write!(text, " props={}", user.join(","));
     }
     text
 }

@@ -1,6 +1,6 @@
 //! WebSocket (RFC 6455) as MQTT uses it: the upgrade, and frames both ways. Bytes in, bytes out; no socket.
 //!
-//! MQTT does not care where a frame ends [MQTT-6.0.0-4], so the payload of a frame is passed on as it comes: nothing
+//! MQTT does not care where a frame ends [MQTT-6.0.0-2], so the payload of a frame is passed on as it comes: nothing
 //! is kept of a message, whatever length it claims.
 use base64ct::{Base64, Encoding};
 use ring::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY};
@@ -95,7 +95,7 @@ fn accept(request: &httparse::Request<'_, '_>) -> Result<String, Refusal> {
         accept_key(key)
     );
     let offered: Vec<&str> = tokens("Sec-WebSocket-Protocol").collect();
-    // Nothing but MQTT is spoken here; who offers nothing is believed to know that, as with mosquitto.
+    // [MQTT-6.0.0-4]; nothing but MQTT is spoken here: who offers nothing is believed to know that, as with mosquitto.
     match SUBPROTOCOLS.iter().find(|known| offered.contains(known)) {
         Some(chosen) => drop(write!(response, "Sec-WebSocket-Protocol: {chosen}\r\n")),
         None if offered.is_empty() => {}
@@ -353,6 +353,7 @@ mod tests {
         assert_eq!(taken, text.len());
         assert!(response.starts_with("HTTP/1.1 101 "), "{response}");
         assert!(response.contains("\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"), "{response}");
+        // [MQTT-6.0.0-4]
         assert!(response.ends_with("\r\nSec-WebSocket-Protocol: mqtt\r\n\r\n"), "{response}");
         for end in 0..text.len() {
             assert_eq!(upgrade(&text.as_bytes()[..end]), Upgrade::More, "{end}");
@@ -426,6 +427,7 @@ mod tests {
     #[test]
     fn frames() {
         let rows = [
+            // [MQTT-6.0.0-2]
             (vec![frame(0x82, b"hello")], "hello"),
             (vec![frame(0x02, b"he"), frame(0x00, b"l"), frame(0x89, b"?"), frame(0x80, b"lo")], "hello ping ?"),
             (vec![frame(0x82, b""), frame(0x8a, b"late"), frame(0x82, b"x")], "x"),

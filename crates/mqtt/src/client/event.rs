@@ -123,7 +123,7 @@ pub enum Cause {
 pub enum Fault {
     /// A packet that servers never send, or not now.
     OutOfTurn,
-    /// Session Present although the client asked for a clean start [MQTT-3.2.2-2].
+    /// Session Present although the client asked for a clean start [MQTT-3.2.2-4].
     SessionPresent,
     /// An answer with another number of codes than there were filters.
     Codes,

@@ -10,7 +10,7 @@ use crate::property::{
     SubscribeProperties, UserProperties,
 };
 use crate::reason::ReasonCode;
-use crate::topic::Topic;
+use crate::topic::{Topic, is_shared};
 use crate::types::{QoS, Version};
 
 type Read<T> = Result<T, DecodeError>;
@@ -45,6 +45,7 @@ pub(super) fn publish<'a>(first: u8, body: &'a [u8], version: Version) -> Read<P
     }
     let mut reader = Reader::new(body);
     let topic = reader.binary()?;
+    // [MQTT-2.2.1-2]
     let packet_id = if qos == QoS::AtMostOnce { None } else { Some(reader.packet_id()?) };
     let section = if version == Version::V5 { reader.section()? } else { &[] };
     let retain = first & 1 != 0;
@@ -57,6 +58,7 @@ pub(super) fn publish<'a>(first: u8, body: &'a [u8], version: Version) -> Read<P
     if topic.is_empty() {
         return Err(DecodeError::TopicMissing);
     }
+    // [MQTT-3.3.2-1] [MQTT-4.7.0-1]
     let topic = Some(Topic::from_wire(topic)?);
     Ok(Publish { dup, retain, qos, topic, packet_id, properties: plain, payload })
 }
@@ -78,6 +80,7 @@ const WILL_RETAIN: u8 = 0b0010_0000;
 const PASSWORD: u8 = 0b0100_0000;
 const USER_NAME: u8 = 0b1000_0000;
 
+/// The fields in their order, each there as its flag says [MQTT-3.1.3-1] [MQTT-3.1.4-1].
 fn connect(first: u8, body: &[u8]) -> Read<Connect<'_>> {
     let mut reader = Reader::new(body);
     let (version, bridge) = protocol(&mut reader)?;
@@ -88,8 +91,9 @@ fn connect(first: u8, body: &[u8]) -> Read<Connect<'_>> {
         Version::V5 => ConnectProperties::parse(reader.section()?)?,
         Version::V3_1 | Version::V3_1_1 => ConnectProperties::default(),
     };
-    let client_id = reader.text()?;
+    let client_id = reader.text()?; // [MQTT-3.1.3-4]
     let will = if flags & WILL == 0 { None } else { Some(will(&mut reader, flags, version)?) };
+    // [MQTT-3.1.2-16] [MQTT-3.1.2-17] [MQTT-3.1.2-18] [MQTT-3.1.2-19] [MQTT-3.1.3-12]
     // 3.1 allows the flags to promise what the packet does not bring.
     let absent = |reader: &Reader<'_>| version == Version::V3_1 && reader.is_empty();
     let user_name = if flags & USER_NAME == 0 || absent(&reader) { None } else { Some(reader.text()?) };
@@ -127,11 +131,12 @@ fn check_connect_flags(first: u8, flags: u8, version: Version) -> Read<()> {
         wrong |= flags & 1 != 0;
         wrong |= flags & WILL == 0 && (will_qos != 0 || flags & WILL_RETAIN != 0);
     }
-    // [MQTT-3.1.2-22] of 3.1.1; version 5 allows a password alone.
+    // [MQTT311-3.1.2-22]; version 5 allows a password alone.
     wrong |= version == Version::V3_1_1 && flags & PASSWORD != 0 && flags & USER_NAME == 0;
     if wrong { Err(DecodeError::ConnectFlags) } else { Ok(()) }
 }
 
+/// Properties, topic and payload [MQTT-3.1.2-9], the topic a topic name [MQTT-3.1.3-11].
 fn will<'a>(reader: &mut Reader<'a>, flags: u8, version: Version) -> Read<Will<'a>> {
     let (properties, delay_secs) = match version {
         Version::V5 => PublishProperties::parse_will(reader.section()?)?,
@@ -208,12 +213,13 @@ fn subscribe(body: &[u8], version: Version) -> Read<Subscribe<'_>> {
             return Err(DecodeError::FilterEmpty);
         }
         let bits = reader.u8()?;
+        // [MQTT-3.8.3-5] [MQTT311-3.8.3-4]
         let reserved = if version == Version::V5 { 0b1100_0000 } else { 0b1111_1100 };
         if bits & reserved != 0 {
             return Err(DecodeError::SubscribeOptionsReserved);
         }
         let options = SubscribeOptions::from_bits(bits).ok_or(DecodeError::SubscribeOptions)?;
-        if options.no_local && filter.starts_with("$share/") {
+        if options.no_local && is_shared(filter) {
             return Err(DecodeError::SubscribeOptions);
         }
     }

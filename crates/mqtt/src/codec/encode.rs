@@ -7,6 +7,7 @@ use crate::packet::{
 };
 use crate::property::{AckProperties, AuthProperties, DisconnectProperties, UserProperties};
 use crate::reason::ReasonCode;
+use crate::topic::is_shared;
 use crate::types::{PacketId, QoS, Version};
 use alloc::vec::Vec;
 
@@ -195,7 +196,7 @@ fn will(will: &Will<'_>, version: Version, sink: &mut impl Sink) -> Written {
 }
 
 fn connack(connack: &ConnAck<'_>, version: Version, sink: &mut impl Sink) -> Written {
-    // [MQTT-3.2.2-6]; the byte is unused in 3.1.
+    // [MQTT-3.2.2-1] [MQTT-3.2.2-6]; the byte is unused in 3.1.
     let present = connack.session_present && connack.reason == ReasonCode::Success && version != Version::V3_1;
     if version != Version::V5 {
         sink.put(&[u8::from(present), connack.reason.to_v3_connack()]);
@@ -234,7 +235,7 @@ fn subscribe(subscribe: &Subscribe<'_>, version: Version, sink: &mut impl Sink) 
     }
     write::packet_id(sink, subscribe.packet_id);
     if version == Version::V5 {
-        if subscribe.filters.iter().any(|asked| asked.options.no_local && asked.text.starts_with("$share/")) {
+        if subscribe.filters.iter().any(|asked| asked.options.no_local && is_shared(asked.text)) {
             return Err(EncodeError::NoLocalShared);
         }
         section(sink, |sink| subscribe.properties.write(sink))?;
@@ -259,7 +260,7 @@ fn suback(suback: &SubAck<'_>, version: Version, sink: &mut impl Sink) -> Writte
     for &code in suback.codes {
         let reason = ReasonCode::from_u8(code).ok_or(EncodeError::Reason(ReasonCode::UnspecifiedError))?;
         let code = reasons::check(Kind::SubAck, reason)?;
-        // One word for every refusal [MQTT-3.9.3-2 of 3.1.1].
+        // One word for every refusal [MQTT311-3.9.3-2].
         sink.put(&[if version == Version::V5 { code } else { code.min(0x80) }]);
     }
     Ok(())

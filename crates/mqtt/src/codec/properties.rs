@@ -43,7 +43,7 @@ fn subscription_id(reader: &mut Reader<'_>) -> Read<NonZeroU32> {
     NonZeroU32::new(reader.variable()?).ok_or(DecodeError::PropertyValue(id::SUBSCRIPTION_ID))
 }
 
-/// Never a filter [MQTT-3.3.2-14].
+/// A text [MQTT-3.3.2-13], and never a filter [MQTT-3.3.2-14].
 fn response_topic<'a>(reader: &mut Reader<'a>) -> Read<Topic<'a>> {
     Topic::parse(reader.text()?).map_err(|_| DecodeError::PropertyValue(id::RESPONSE_TOPIC))
 }
@@ -58,8 +58,8 @@ fn next<'a>(reader: &mut Reader<'a>) -> Read<Option<(u8, &'a [u8])>> {
     u8::try_from(id).map(|id| Some((id, from))).map_err(|_| DecodeError::PropertyMisplaced(id))
 }
 
-/// Checks a User Property; the view begins at the first one of a section, so that sections without any have an empty
-/// one.
+/// Checks a User Property, both texts of it [MQTT-1.5.7-1]; the view begins at the first one of a section, so that
+/// sections without any have an empty one.
 fn user<'a>(view: &mut UserProperties<'a>, from: &'a [u8], reader: &mut Reader<'a>) -> Read<()> {
     if view.0.is_empty() {
         view.0 = from;
@@ -131,6 +131,7 @@ fn parse_message<'a>(section: &'a [u8], place: Place, delay: &mut Option<u32>) -
                 once(&mut properties.response_topic, property, response_topic(&mut reader)?)?;
             }
             (id::CORRELATION_DATA, _) => once(&mut properties.correlation_data, property, reader.binary()?)?,
+            // [MQTT-3.3.2-19]
             (id::CONTENT_TYPE, _) => once(&mut properties.content_type, property, reader.text()?)?,
             (id::SUBSCRIPTION_ID, Place::Publish) => {
                 subscription_id(&mut reader)?;
@@ -483,7 +484,7 @@ fn put_user(sink: &mut impl Sink, properties: UserProperties<'_>) -> Written {
     Ok(())
 }
 
-/// A section with its length before it.
+/// A section with its length before it, also where that is zero [MQTT-2.2.2-1].
 pub(crate) fn section<S: Sink>(sink: &mut S, write: impl Fn(&mut Counted<'_, S>) -> Written) -> Written {
     let mut counted = Length::default();
     write(&mut Counted::Count(&mut counted))?;

@@ -89,7 +89,8 @@ impl<'a> Reader<'a> {
         self.take(usize::from(len))
     }
 
-    /// UTF-8, surrogates refused with it [MQTT-1.5.4-1], without U+0000 [MQTT-1.5.4-2].
+    /// UTF-8, surrogates refused with it [MQTT-1.5.4-1], without U+0000 [MQTT-1.5.4-2]; nothing is stripped
+    /// [MQTT-1.5.4-3].
     pub(crate) fn text(&mut self) -> Result<&'a str, DecodeError> {
         let bytes = self.binary()?;
         let text = core::str::from_utf8(bytes).map_err(|_| DecodeError::Text)?;
