@@ -1,7 +1,7 @@
 //! What every commit keeps. The same on every machine: what a machine lacks is said and fails where `CI=true`.
 use crate::steps::{Outcome, Summary};
 use crate::workspace::cargo;
-use crate::{sim, tidy};
+use crate::{sim, spec, tidy};
 use std::time::{Duration, Instant};
 
 #[derive(clap::Args)]
@@ -26,6 +26,10 @@ pub(crate) fn without_tests(offline: bool, summary: &mut Summary) {
     println!("\n=== tidy");
     let tidied = if tidy::run() { Outcome::Passed(1) } else { Outcome::Failed(0, 1) };
     summary.note("tidy", tidied, started.elapsed());
+    let started = Instant::now();
+    println!("\n=== spec");
+    let proven = if spec::run(&spec::Args::strict()) { Outcome::Passed(1) } else { Outcome::Failed(0, 1) };
+    summary.note("spec", proven, started.elapsed());
     summary.run("fmt", &mut cargo(&["fmt", "--all", "--check"]));
     summary.run("clippy", &mut cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]));
     summary.run("docs", cargo(&["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"));

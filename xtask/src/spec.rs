@@ -21,6 +21,13 @@ pub(crate) struct Args {
     write: bool,
 }
 
+impl Args {
+    /// What every commit is held to.
+    pub(crate) fn strict() -> Self {
+        Self { strict: true, write: false }
+    }
+}
+
 /// Lists the gaps; true unless they are to count.
 pub(crate) fn run(args: &Args) -> bool {
     let gaps = workspace::tracked().and_then(|files| {
