@@ -150,6 +150,8 @@ fn wills() {
     delayed("a: CLOSE | +9s", "");
     delayed("a: CLOSE | +10s", "w< PUB t 'gone'");
     delayed("a: CLOSE · a: CONNECT v5 clean=0 expiry=20 | +10s", ""); // [MQTT-3.1.3-9]
+    // Nor when the new connection goes, which has none.
+    delayed("a: CLOSE · a: CONNECT v5 clean=0 expiry=20 | a: CLOSE · +15s", "");
     // Published once [MQTT-3.1.2-10].
     delayed("a: CLOSE · +10s · a: CONNECT v5 clean=0 expiry=20 | a: CLOSE · +20s", "");
     delayed("a: CLOSE | a: CONNECT v5", "w< PUB t 'gone' · a< CONNACK rmax=20 amax=10");
