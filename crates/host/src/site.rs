@@ -196,13 +196,6 @@ impl Site {
         Ok(Self { bus, doors, listeners, thread: Some(thread), _control: control, http })
     }
 
-    /// Reads certificates, keys and revocation lists again, on the thread that calls it: connections that come from
-    /// then on are treated accordingly. Files that can't be used leave what was there before, and a line in the log.
-    pub fn certificate_reloader(&self) -> impl Fn() + Send + Sync + use<> {
-        let (bus, doors) = (self.bus.clone(), self.doors.clone());
-        move || bus.send(Command::Manners(doors.iter().map(Manner::of).collect()))
-    }
-
     /// TCP addresses that clients can connect to.
     pub fn listeners(&self) -> &[SocketAddr] {
         &self.listeners
@@ -224,10 +217,15 @@ impl Site {
         move || bus.send(Command::Stop)
     }
 
-    /// A bell for other threads: read again what may change while the site runs, which is the script's file.
+    /// A switch that reads script, certificates, keys and revocation lists again, on the thread that uses it: for
+    /// SIGHUP. Connections that come from then on are treated accordingly. Files that can't be used leave what was
+    /// there before, and a line in the log.
     pub fn reloader(&self) -> impl Fn() + Send + Sync + use<> {
-        let bus = self.bus.clone();
-        move || bus.send(Command::Reload)
+        let (bus, doors) = (self.bus.clone(), self.doors.clone());
+        move || {
+            bus.send(Command::Reload);
+            bus.send(Command::Manners(doors.iter().map(Manner::of).collect()));
+        }
     }
 
     /// Waits until the site has stopped, and says why it did.
