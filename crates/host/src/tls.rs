@@ -1,6 +1,10 @@
 //! TLS as the configuration asks for it: certificates and keys from PEM files to what rustls wants.
 //!
 //! Certificates only: the links between sites have keys instead, and their TLS is the link layer's.
+mod client;
+
+pub use client::{ClientTls, Trust, connect};
+
 use crate::config::{self, CertificateName, TlsVersion};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::{self, PemObject};

@@ -1,4 +1,5 @@
 //! The flags that `midge pub` and `midge sub` share with each other and with mosquitto's clients.
+use super::way::WayArgs;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use host::mqtt::{QoS, Version};
 use std::ffi::{OsStr, OsString};
@@ -9,10 +10,12 @@ pub(crate) struct ClientArgs {
     /// Host of the broker.
     #[arg(short = 'h', long, default_value = "localhost", allow_hyphen_values = true)]
     pub(crate) host: String,
-    /// Port of the broker.
-    #[arg(short, long, default_value_t = 1883)]
-    pub(crate) port: u16,
-    /// All in one: mqtt://USER:PASSWORD@HOST:PORT/TOPIC, of which only HOST and TOPIC are needed.
+    /// Port of the broker [default: 1883, or 8883 over TLS].
+    #[arg(short, long)]
+    pub(crate) port: Option<u16>,
+    #[command(flatten)]
+    pub(crate) way: WayArgs,
+    /// All in one: mqtt://USER:PASSWORD@HOST:PORT/TOPIC, of which only HOST and TOPIC are needed; mqtts:// for TLS.
     #[arg(short = 'L', long, value_name = "URL", conflicts_with_all = ["host", "port"])]
     pub(crate) url: Option<String>,
     /// Local address to connect from.
@@ -155,23 +158,14 @@ fn takes_value(command: &clap::Command, arg: &OsStr) -> bool {
 }
 
 /// Flags of mosquitto's clients whose part is not built yet, with that part.
-const NOT_BUILT: [(&str, &str); 17] = [
-    ("--cafile", "TLS"),
-    ("--capath", "TLS"),
-    ("--cert", "TLS"),
-    ("--key", "TLS"),
-    ("--keyform", "TLS"),
-    ("--ciphers", "TLS"),
-    ("--insecure", "TLS"),
-    ("--tls-version", "TLS"),
-    ("--tls-alpn", "TLS"),
-    ("--tls-engine", "TLS"),
-    ("--tls-engine-kpass-sha1", "TLS"),
-    ("--tls-use-os-certs", "TLS"),
+const NOT_BUILT: [(&str, &str); 8] = [
+    ("--keyform", "keys in hardware"),
+    ("--ciphers", "a choice of cipher suites"),
+    ("--tls-engine", "engines of OpenSSL"),
+    ("--tls-engine-kpass-sha1", "engines of OpenSSL"),
     ("--psk", "TLS with pre-shared keys"),
     ("--psk-identity", "TLS with pre-shared keys"),
     ("--proxy", "connecting through a SOCKS proxy"),
-    ("--unix", "connecting through a Unix socket"),
     ("-S", "looking brokers up by SRV records"),
 ];
 

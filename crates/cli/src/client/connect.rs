@@ -5,10 +5,12 @@ use super::url::BrokerUrl;
 use crate::failure::Failure;
 use host::mqtt::client::{Options, WillOptions};
 use host::mqtt::{Topic, Version};
+use host::tls::ClientTls;
 use std::ffi::OsStr;
 use std::hash::{BuildHasher, RandomState};
 use std::num::NonZeroU16;
 use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 
 /// Where the broker listens.
 #[derive(Debug, Clone)]
@@ -16,6 +18,16 @@ pub(crate) struct Place {
     pub(crate) host: String,
     pub(crate) port: u16,
     pub(crate) bind_address: Option<String>,
+    pub(crate) way: Way,
+}
+
+/// How the bytes get there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Way {
+    Tcp,
+    Tls(ClientTls),
+    /// Through this socket, whatever host and port say.
+    Unix(PathBuf),
 }
 
 /// Everything that the shared flags say, checked.
@@ -36,6 +48,9 @@ pub(crate) enum Needs {
     Version5(&'static str),
 }
 
+/// Where brokers listen usually, and where they do over TLS.
+const PORT: u16 = 1883;
+const SECURE_PORT: u16 = 8883;
 /// More messages than can be meant; those of `-l` and `--repeat` come one by one anyway.
 const WAITING_MAX: usize = 1_000_000;
 
@@ -59,10 +74,13 @@ impl Plan {
         }
         options.will = will(args, &properties)?;
         set_properties(&mut options, args, &properties)?;
+        let way = args.way.way(url.as_ref().is_some_and(|url| url.is_secure))?;
+        let usual_port = if matches!(way, Way::Tls(_)) { SECURE_PORT } else { PORT };
         let place = Place {
             host: url.as_ref().map_or_else(|| args.host.clone(), |url| url.host.clone()),
-            port: url.as_ref().map_or(args.port, |url| url.port),
+            port: url.as_ref().and_then(|url| url.port).or(args.port).unwrap_or(usual_port),
             bind_address: args.bind_address.clone(),
+            way,
         };
         Ok(Self { place, options, properties, topic: url.map(|url| url.topic) })
     }

@@ -8,3 +8,4 @@ mod property;
 pub(crate) mod session;
 mod trace;
 mod url;
+mod way;

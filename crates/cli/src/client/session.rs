@@ -4,15 +4,15 @@
 //! [`Client::poll_event`] and then calls [`Session::wait`]; nothing else blocks.
 use super::connect::{Place, Plan};
 use super::trace::Trace;
+use super::way::Wire;
 use crate::failure::Failure;
 use crate::signals;
 use host::clock::Clock;
 use host::mqtt::client::{Cause, Client};
 use host::mqtt::packet::Disconnect;
 use host::mqtt::{Now, ReasonCode, Version};
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
-use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream, ToSocketAddrs};
+use std::io;
+use std::net::Shutdown;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
@@ -55,23 +55,20 @@ pub(crate) enum Woken {
 
 struct Transport {
     number: u64,
-    stream: TcpStream,
+    wire: Wire,
 }
 
 /// Ends the thread that reads from it, too.
 impl Drop for Transport {
     fn drop(&mut self) {
         // Closed by the other end already is as good.
-        let _ = self.stream.shutdown(Shutdown::Both);
+        let _ = self.wire.shutdown(Shutdown::Both);
     }
 }
 
-const CONNECT_PATIENCE: Duration = Duration::from_secs(30);
-const WRITE_PATIENCE: Duration = Duration::from_secs(60);
 const GOODBYE_PATIENCE: Duration = Duration::from_secs(2);
 const RETRY_AFTER: Duration = Duration::from_secs(1);
-/// One read is at most this; as many of them wait for the verb.
-const READ_BYTES: usize = 64 * 1024;
+/// As many reads wait for the verb.
 const WAKES_MAX: usize = 16;
 
 /// mosquitto's codes for what happens to a connection.
@@ -154,10 +151,10 @@ impl Session {
     pub(crate) fn finish(mut self, disconnect: &Disconnect<'_>) -> Result<(), Failure> {
         self.client.disconnect(disconnect).map_err(|error| Failure::new(format!("DISCONNECT: {error}")))?;
         self.flush();
-        let Some(transport) = &self.transport else { return Ok(()) };
+        let Some(transport) = &mut self.transport else { return Ok(()) };
         let number = transport.number;
         // An error means that nothing is left to wait for, which the loop finds out by itself.
-        let _ = transport.stream.shutdown(Shutdown::Write);
+        let _ = transport.wire.shutdown(Shutdown::Write);
         let deadline = Instant::now() + GOODBYE_PATIENCE;
         loop {
             match self.wakes.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
@@ -170,12 +167,12 @@ impl Session {
 
     fn connect(&mut self) -> Result<(), Failure> {
         self.retry_at = None;
-        let stream = open_stream(&self.place)?;
-        let reader = stream.try_clone().map_err(Failure::new)?;
+        let wire = Wire::open(&self.place)?;
+        let reader = wire.try_clone().map_err(Failure::new)?;
         self.transports += 1;
         let (number, waker) = (self.transports, self.waker.clone());
         std::thread::spawn(move || read(reader, number, &waker));
-        self.transport = Some(Transport { number, stream });
+        self.transport = Some(Transport { number, wire });
         if let Some(trace) = &mut self.trace {
             trace.restart();
         }
@@ -207,53 +204,18 @@ impl Session {
         if let Some(trace) = &mut self.trace {
             trace.sent(&bytes);
         }
-        if transport.stream.write_all(&bytes).is_err() {
+        if transport.wire.write_all(&bytes).is_err() {
             self.transport = None;
             self.client.closed();
         }
     }
 }
 
-fn open_stream(place: &Place) -> Result<TcpStream, Failure> {
-    let Place { host, port, bind_address } = place;
-    let failed = |error: io::Error| Failure::new(format!("{host}:{port}: {error}"));
-    let local = match bind_address {
-        None => None,
-        Some(address) => {
-            let why = |error: io::Error| Failure::new(format!("-A {address}: {error}"));
-            Some((address.as_str(), 0).to_socket_addrs().map_err(why)?.collect::<Vec<_>>())
-        }
-    };
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
-    for remote in (host.as_str(), *port).to_socket_addrs().map_err(failed)? {
-        match open_one(remote, local.as_deref()) {
-            Ok(stream) => return Ok(stream),
-            Err(error) => last = error,
-        }
-    }
-    Err(failed(last))
-}
-
-fn open_one(remote: SocketAddr, local: Option<&[SocketAddr]>) -> io::Result<TcpStream> {
-    let socket = Socket::new(Domain::for_address(remote), Type::STREAM, Some(Protocol::TCP))?;
-    if let Some(local) = local {
-        let same_family = local.iter().find(|address| address.is_ipv4() == remote.is_ipv4());
-        let none = || io::Error::new(io::ErrorKind::AddrNotAvailable, "the local address is of the other family");
-        socket.bind(&SockAddr::from(*same_family.ok_or_else(none)?))?;
-    }
-    socket.connect_timeout(&SockAddr::from(remote), CONNECT_PATIENCE)?;
-    socket.set_tcp_nodelay(true)?;
-    socket.set_write_timeout(Some(WRITE_PATIENCE))?;
-    Ok(socket.into())
-}
-
-fn read(mut stream: TcpStream, transport: u64, waker: &SyncSender<Wake>) {
-    let mut buffer = vec![0; READ_BYTES];
+fn read(mut wire: Wire, transport: u64, waker: &SyncSender<Wake>) {
     loop {
-        let wake = match stream.read(&mut buffer) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Ok(0) | Err(_) => Wake::Closed { transport },
-            Ok(len) => Wake::Bytes { transport, bytes: buffer[..len].to_vec() },
+        let wake = match wire.read() {
+            Ok(bytes) if !bytes.is_empty() => Wake::Bytes { transport, bytes },
+            Ok(_) | Err(_) => Wake::Closed { transport },
         };
         let is_last = matches!(wake, Wake::Closed { .. });
         if waker.send(wake).is_err() || is_last {

@@ -4,21 +4,21 @@
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct BrokerUrl {
     pub(crate) host: String,
-    pub(crate) port: u16,
+    pub(crate) port: Option<u16>,
+    /// It begins with mqtts://.
+    pub(crate) is_secure: bool,
     pub(crate) username: Option<String>,
     pub(crate) password: Option<String>,
     pub(crate) topic: String,
 }
 
-const PORT: u16 = 1883;
-
 impl BrokerUrl {
     /// Takes the URL apart; `%25`, `%3A`, `%40` and the like are decoded in user name and password.
     pub(crate) fn parse(url: &str) -> Result<Self, String> {
-        let rest = match url.split_once("://") {
-            Some(("mqtt", rest)) => rest,
-            Some(("mqtts", _)) => return Err("not built yet: TLS, which mqtts:// asks for".into()),
-            _ => return Err("the URL begins with mqtt://".into()),
+        let (is_secure, rest) = match url.split_once("://") {
+            Some(("mqtt", rest)) => (false, rest),
+            Some(("mqtts", rest)) => (true, rest),
+            _ => return Err("the URL begins with mqtt:// or mqtts://".into()),
         };
         let (authority, topic) = rest
             .split_once('/')
@@ -34,12 +34,12 @@ impl BrokerUrl {
             Some((name, "")) => (Some(decode(name)?), None),
             Some((name, password)) => (Some(decode(name)?), Some(decode(password)?)),
         };
-        Ok(Self { host: host.to_owned(), port, username, password, topic: topic.to_owned() })
+        Ok(Self { host: host.to_owned(), port, is_secure, username, password, topic: topic.to_owned() })
     }
 }
 
 /// `HOST`, `HOST:PORT`, `[V6]` or `[V6]:PORT`.
-fn host_and_port(address: &str) -> Result<(&str, u16), String> {
+fn host_and_port(address: &str) -> Result<(&str, Option<u16>), String> {
     let (host, port) = match address.strip_prefix('[') {
         Some(rest) => {
             let (host, after) = rest.split_once(']').ok_or("a ']' is missing after the IPv6 address")?;
@@ -58,8 +58,8 @@ fn host_and_port(address: &str) -> Result<(&str, u16), String> {
         return Err("the host is missing: write mqtt://HOST/TOPIC".into());
     }
     match port {
-        None => Ok((host, PORT)),
-        Some(port) => port.parse().map(|port| (host, port)).map_err(|_| format!("'{port}' is not a port")),
+        None => Ok((host, None)),
+        Some(port) => port.parse().map(|port| (host, Some(port))).map_err(|_| format!("'{port}' is not a port")),
     }
 }
 
@@ -84,24 +84,26 @@ fn decode(text: &str) -> Result<String, String> {
 mod tests {
     use super::*;
 
-    fn url(host: &str, port: u16, credentials: (Option<&str>, Option<&str>), topic: &str) -> BrokerUrl {
+    fn url(host: &str, port: Option<u16>, credentials: (Option<&str>, Option<&str>), topic: &str) -> BrokerUrl {
         let (username, password) = (credentials.0.map(String::from), credentials.1.map(String::from));
-        BrokerUrl { host: host.into(), port, username, password, topic: topic.into() }
+        BrokerUrl { host: host.into(), port, is_secure: false, username, password, topic: topic.into() }
     }
 
     #[test]
     fn each_part_may_be_left_out_but_host_and_topic() {
         let rows = [
-            ("mqtt://h/t", url("h", 1883, (None, None), "t")),
-            ("mqtt://h:99/a/b", url("h", 99, (None, None), "a/b")),
-            ("mqtt://u@h/t", url("h", 1883, (Some("u"), None), "t")),
-            ("mqtt://u:p%40%3a%25@h:1/t", url("h", 1, (Some("u"), Some("p@:%")), "t")),
-            ("mqtt://[::1]:8/t", url("::1", 8, (None, None), "t")),
-            ("mqtt://[::1]/t", url("::1", 1883, (None, None), "t")),
+            ("mqtt://h/t", url("h", None, (None, None), "t")),
+            ("mqtt://h:99/a/b", url("h", Some(99), (None, None), "a/b")),
+            ("mqtt://u@h/t", url("h", None, (Some("u"), None), "t")),
+            ("mqtt://u:p%40%3a%25@h:1/t", url("h", Some(1), (Some("u"), Some("p@:%")), "t")),
+            ("mqtt://[::1]:8/t", url("::1", Some(8), (None, None), "t")),
+            ("mqtt://[::1]/t", url("::1", None, (None, None), "t")),
         ];
         for (text, expected) in rows {
             assert_eq!(BrokerUrl::parse(text), Ok(expected), "{text}");
         }
+        let secure = BrokerUrl::parse("mqtts://h/t").unwrap();
+        assert!(secure.is_secure && secure.port.is_none());
     }
 
     #[test]
@@ -109,7 +111,6 @@ mod tests {
         let rows = [
             ("http://h/t", "mqtt://"),
             ("h/t", "mqtt://"),
-            ("mqtts://h/t", "not built yet: TLS"),
             ("mqtt://h", "topic is missing"),
             ("mqtt://h/", "topic is missing"),
             ("mqtt:///t", "host is missing"),
