@@ -33,8 +33,10 @@ enum Need {
     Program(&'static str),
     /// A module of Python.
     Python(&'static str),
+    /// A package of Node's, in `npm/node_modules` of the target directory.
+    Node(&'static str),
 }
-use Need::{Program, Python, Root};
+use Need::{Node, Program, Python, Root};
 
 struct Step {
     ring: u8,
@@ -59,6 +61,7 @@ const FUZZ_SMOKE_SECS: u32 = 10;
 
 /// One `cargo test` runs rings 1 to 3, which are tests of the crates to cargo; rows of ring 3 are for `--ring`. Real
 /// ports begin in ring 4.
+// A flat table.
 fn steps() -> Vec<Step> {
     vec![
         Step { ring: 1, name: "transcripts, tables, sites, paths", needs: &[], command: |_| cargo(&["test"]) },
@@ -97,6 +100,28 @@ fn steps() -> Vec<Step> {
             name: "sites in namespaces",
             needs: LABORATORY,
             command: |target| python("tests/real/mesh.py", target),
+        },
+        Step {
+            ring: 4,
+            name: "listeners of every kind",
+            needs: &[],
+            command: |_| cargo(&["test", "--package", "midge", "--test", "listeners"]),
+        },
+        Step {
+            ring: 4,
+            name: "clients of others on every listener",
+            needs: &[
+                Program("openssl"),
+                Program("mosquitto_pub"),
+                Program("mosquitto_sub"),
+                Python("paho.mqtt.client"),
+                Node("mqtt"),
+            ],
+            command: |target| {
+                let mut command = python("tests/real/foreign.py", target);
+                command.env("NODE_PATH", workspace::node_modules(target));
+                command
+            },
         },
         Step {
             ring: 4,
@@ -168,6 +193,10 @@ impl Need {
             Self::Root => is_root(),
             Self::Program(name) => find(name).is_some(),
             Self::Python(module) => succeeds("python3", &["-c", &format!("import {module}")]),
+            Self::Node(package) => {
+                find("node").is_some()
+                    && workspace::target().is_ok_and(|target| workspace::node_modules(&target).join(package).is_dir())
+            }
         }
     }
 
@@ -176,6 +205,7 @@ impl Need {
             Self::Root => "root".into(),
             Self::Program(name) => (*name).into(),
             Self::Python(module) => format!("Python's {module}"),
+            Self::Node(package) => format!("Node's {package}"),
         }
     }
 }

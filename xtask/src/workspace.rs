@@ -45,6 +45,11 @@ pub(crate) fn target() -> Result<PathBuf, String> {
     Ok(PathBuf::from(text(&metadata()?["target_directory"])))
 }
 
+/// Where `.ci/run` installs packages for Node.
+pub(crate) fn node_modules(target: &Path) -> PathBuf {
+    target.join("npm/node_modules")
+}
+
 fn metadata() -> Result<Value, String> {
     let output = cargo(&["metadata", "--no-deps", "--format-version", "1"]).output();
     let output = output.map_err(|error| format!("cannot run cargo metadata: {error}"))?;

@@ -1,0 +1,231 @@
+"""Ring 4: clients of others over every kind of listener: mosquitto's, paho for Python, MQTT.js.
+
+    python3 tests/real/foreign.py [NAME…]     all tests, or those named
+
+Each connects, exchanges QoS 0 to 2, retains, leaves a will, resumes its session, and passes MQTT 5 properties on. Needs
+openssl, mosquitto's clients, paho-mqtt, and node with the package mqtt (NODE_PATH says where). Only loopback.
+"""
+
+import json
+import os
+import socket
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import paho.mqtt.client as paho
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+from runner import run
+
+MIDGE = os.environ.get("MIDGE", "target/release/midge")
+PATIENCE = 20
+SIZES = [0, 1, 125, 126, 70_000, 1_000_000]
+WAYS = ["tcp", "tls", "known", "ws", "wss", "wss-known"]
+
+
+def sh(*words, **options):
+    done = subprocess.run([str(word) for word in words], capture_output=True, text=True, timeout=60, **options)
+    if done.returncode != 0:
+        raise AssertionError(f"{' '.join(map(str, words))}: {done.returncode}\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def certify(folder, name, subject):
+    """NAME.pem and NAME.key, by the authority in ca.pem."""
+    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", folder / f"{name}.key"]
+    if name == "ca":
+        sh("openssl", "req", "-x509", *key, "-out", folder / "ca.pem", "-subj", subject, "-days", "30")
+        return
+    sh("openssl", "req", *key, "-out", folder / f"{name}.csr", "-subj", subject)
+    (folder / "names").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1")
+    signer = ["-CA", folder / "ca.pem", "-CAkey", folder / "ca.key", "-CAcreateserial", "-extfile", folder / "names"]
+    sh("openssl", "x509", "-req", "-in", folder / f"{name}.csr", *signer, "-out", folder / f"{name}.pem", "-days", "30")
+
+
+class Site:
+    """A midge that listens in every way, by a mosquitto.conf."""
+
+    def __init__(self, folder):
+        self.folder, self.ports = folder, {way: free_port() for way in WAYS}
+        for name, subject in [("ca", "/CN=Authority"), ("server", "/CN=localhost"), ("anna", "/O=Boat/CN=anna")]:
+            certify(folder, name, subject)
+        lines = ["per_listener_settings true", f"log_dest file {folder}/site.log"]
+        for way, port in self.ports.items():
+            lines += [f"listener {port} 127.0.0.1", "allow_anonymous true"]
+            if way.startswith("ws"):
+                lines.append("protocol websockets")
+            if way not in ("tcp", "ws"):
+                lines += [f"certfile {folder}/server.pem", f"keyfile {folder}/server.key"]
+            if way.endswith("known"):
+                lines += [f"cafile {folder}/ca.pem", "require_certificate true", "use_identity_as_username true"]
+        (folder / "mosquitto.conf").write_text("\n".join(lines) + "\n")
+        command = [MIDGE, "-c", folder / "mosquitto.conf", "--data", folder / "data"]
+        self.process = subprocess.Popen(command, stderr=open(folder / "stderr.log", "w"))
+        end = time.monotonic() + PATIENCE
+        while socket.socket().connect_ex(("127.0.0.1", self.ports["tcp"])) != 0:
+            assert self.process.poll() is None and time.monotonic() < end, "the site does not start"
+            time.sleep(0.02)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.terminate()
+        assert self.process.wait(PATIENCE) == 0
+
+    def is_known(self, client):
+        """Whether the log says that this client came as anna."""
+        log = (self.folder / "site.log").read_text()
+        return any(f" as {client} " in line and "u'anna'" in line for line in log.splitlines())
+
+
+class Paho:
+    """A client that remembers what it hears."""
+
+    def __init__(self, site, way, name, version=paho.MQTTv5, will=None, clean=True, expiry=0):
+        transport = "websockets" if way.startswith("ws") else "tcp"
+        options = {} if version == paho.MQTTv5 else {"clean_session": clean}
+        api = paho.CallbackAPIVersion.VERSION2
+        self.client = paho.Client(api, client_id=name, transport=transport, protocol=version, **options)
+        if way not in ("tcp", "ws"):
+            pair = {"certfile": site.folder / "anna.pem", "keyfile": site.folder / "anna.key"}
+            self.client.tls_set(ca_certs=site.folder / "ca.pem", **(pair if way.endswith("known") else {}))
+        if will:
+            self.client.will_set(*will)
+        self.heard, self.present, self.ready = [], None, threading.Event()
+        self.client.on_connect = self._connected
+        self.client.on_message = lambda _client, _data, message: self.heard.append(message)
+        self.client.on_subscribe = lambda *_: self.ready.set()
+        extra = {}
+        if version == paho.MQTTv5:
+            properties = Properties(PacketTypes.CONNECT)
+            properties.SessionExpiryInterval = expiry
+            extra = {"clean_start": clean, "properties": properties}
+        self.client.connect("localhost", site.ports[way], **extra)
+        self.client.loop_start()
+        self.until(lambda: self.present is not None, "CONNACK")
+
+    def _connected(self, _client, _data, flags, reason, _properties):
+        assert not reason.is_failure, reason
+        self.present = flags.session_present
+
+    def subscribe(self, topic, qos=2):
+        self.ready.clear()
+        self.client.subscribe(topic, qos)
+        assert self.ready.wait(PATIENCE), "SUBACK"
+
+    def until(self, is_true, what):
+        end = time.monotonic() + PATIENCE
+        while not is_true():
+            assert time.monotonic() < end, what
+            time.sleep(0.01)
+
+    def vanish(self):
+        """Breaks the connection without a word."""
+        self.client.on_disconnect = None
+        self.client._reconnect_on_failure = False
+        self.client._sock_close()
+        self.client.loop_stop()
+
+    def leave(self):
+        self.client.disconnect()
+        self.client.loop_stop()
+
+
+def paho_on(site, way, version):
+    tag = f"{way}-{version}"
+    ear = Paho(site, way, f"ear-{tag}", version)
+    ear.subscribe(f"{tag}/#")
+    mouth = Paho(site, way, f"mouth-{tag}", version, will=(f"{tag}/will", "gone", 1, False))
+    sent = [(qos, bytes([qos]) * size) for qos in (0, 1, 2) for size in SIZES]
+    for qos, payload in sent:
+        mouth.client.publish(f"{tag}/data", payload, qos).wait_for_publish(PATIENCE)
+    ear.until(lambda: len(ear.heard) >= len(sent), f"{way}: {len(ear.heard)} of {len(sent)}")
+    assert [(message.qos, message.payload) for message in ear.heard] == sent, way
+    if version == paho.MQTTv5:
+        properties = Properties(PacketTypes.PUBLISH)
+        properties.UserProperty = [("a", "b"), ("a", "c")]
+        properties.ContentType, properties.ResponseTopic, properties.CorrelationData = "text", "r", b"\x00\xff"
+        mouth.client.publish(f"{tag}/props", "x", 1, properties=properties)
+        ear.until(lambda: ear.heard[-1].topic == f"{tag}/props", "properties")
+        got = ear.heard[-1].properties
+        found = (got.UserProperty, got.ContentType, got.ResponseTopic, got.CorrelationData)
+        assert found == ([("a", "b"), ("a", "c")], "text", "r", b"\x00\xff"), found
+    mouth.client.publish(f"{tag}/kept", "value", 1, retain=True).wait_for_publish(PATIENCE)
+    late = Paho(site, way, f"late-{tag}", version)
+    late.subscribe(f"{tag}/kept")
+    late.until(lambda: late.heard, "retained")
+    assert late.heard[0].retain and late.heard[0].payload == b"value"
+    mouth.vanish()
+    ear.until(lambda: any(message.topic == f"{tag}/will" for message in ear.heard), f"{way}: the will")
+    sleeper = Paho(site, way, f"sleeper-{tag}", version, clean=False, expiry=600)
+    assert not sleeper.present
+    sleeper.subscribe(f"{tag}/sleep", 1)
+    sleeper.leave()
+    late.client.publish(f"{tag}/sleep", "wake", 1).wait_for_publish(PATIENCE)
+    again = Paho(site, way, f"sleeper-{tag}", version, clean=False, expiry=600)
+    again.until(lambda: again.heard, "the queue")
+    assert again.present and again.heard[0].payload == b"wake"
+    if way.endswith("known"):
+        assert site.is_known(f"ear-{tag}"), "the certificate's name"
+    for client in (ear, late, again):
+        client.leave()
+
+
+def paho_in_every_way(folder):
+    with Site(folder) as site:
+        for way in WAYS:
+            for version in (paho.MQTTv311, paho.MQTTv5):
+                paho_on(site, way, version)
+
+
+def mosquittos_clients_over_tls(folder):
+    with Site(folder) as site:
+        flags = {"tls": ["--cafile", folder / "ca.pem"]}
+        flags["known"] = flags["tls"] + ["--cert", folder / "anna.pem", "--key", folder / "anna.key"]
+        for way in ("tls", "known"):
+            for tls in ("tlsv1.2", "tlsv1.3"):
+                common = ["-h", "localhost", "-p", site.ports[way], *flags[way], "--tls-version", tls, "-V", "mqttv5"]
+                sh("mosquitto_pub", *common, "-t", f"m/{way}", "-m", tls, "-q", "2", "-r")
+                got = sh("mosquitto_sub", *common, "-t", f"m/{way}", "-C", "1", "-W", PATIENCE, "-q", "2")
+                assert got == f"{tls}\n", got
+        bare = ["mosquitto_pub", "-h", "localhost", "-p", str(site.ports["known"]), "--cafile", str(folder / "ca.pem")]
+        assert subprocess.run([*bare, "-t", "m", "-m", "x"], capture_output=True, timeout=30).returncode != 0
+        assert "peer sent no certificates" in (folder / "site.log").read_text()
+
+
+def midges_own_clients_over_tls(folder):
+    with Site(folder) as site:
+        common = ["-h", "localhost", "-p", site.ports["known"], "--cafile", folder / "ca.pem"]
+        common += ["--cert", folder / "anna.pem", "--key", folder / "anna.key"]
+        sh(MIDGE, "pub", *common, "-t", "own/t", "-m", "x" * 100_000, "-q", "2", "-r")
+        assert sh(MIDGE, "sub", *common, "-t", "own/t", "-C", "1", "-W", PATIENCE) == "x" * 100_000 + "\n"
+        wrong = subprocess.run(
+            [MIDGE, "pub", "-h", "localhost", "-p", str(site.ports["tls"]), "--tls-use-os-certs", "-t", "a", "-n"],
+            capture_output=True, text=True, timeout=30,
+        )
+        assert wrong.returncode != 0 and "UnknownIssuer" in wrong.stderr, wrong
+
+
+def mqtt_js_in_every_way(folder):
+    script = Path(__file__).with_name("foreign.cjs")
+    with Site(folder) as site:
+        for way in WAYS:
+            for version in (4, 5):
+                print("  ", way, version, flush=True)
+                sh("node", script, json.dumps({"way": way, "port": site.ports[way], "version": version, "pem": str(folder)}))
+            if way.endswith("known"):
+                assert site.is_known(f"ear-{way}-5"), "the certificate's name"
+
+
+if __name__ == "__main__":
+    run([paho_in_every_way, mosquittos_clients_over_tls, midges_own_clients_over_tls, mqtt_js_in_every_way])
