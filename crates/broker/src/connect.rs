@@ -30,6 +30,9 @@ impl Broker {
         }
         let guest = self.connections.get_mut(slot).and_then(|connection| connection.cold.rare.as_mut()?.guest.take());
         let (id, user) = guest.map_or((None, None), |guest| (guest.client_id, guest.user));
+        // What a certificate says goes before what the client says: rules are asked about it.
+        let identity = self.connections.get(slot).and_then(|connection| connection.cold.identity().map(Box::from));
+        let user: Option<Box<str>> = user.or(identity);
         let connect = &Connect { user_name: user.as_deref().or(connect.user_name), ..*connect };
         if let Some(id) = id.as_deref().filter(|_| !connect.client_id.is_empty()) {
             return self.come_in(now, slot, &Connect { client_id: id, ..*connect }, None);

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 #[macro_use]
 mod terminal;
 
+mod acl;
 mod check;
 mod client;
 mod create;
@@ -17,8 +18,10 @@ mod demo;
 mod failure;
 mod join;
 mod lists;
+mod passwd;
 mod peers;
 mod publish;
+mod reload;
 mod run;
 mod script;
 mod signals;
@@ -62,6 +65,12 @@ enum Verb {
     Client(lists::ClientArgs),
     /// List or delete retained messages.
     Retained(lists::RetainedArgs),
+    /// Make and change password files, with the flags of `mosquitto_passwd`.
+    Passwd(passwd::Args),
+    /// Say which line of an access file decides.
+    Acl(acl::Args),
+    /// Let the running site read passwords and access rules again, as SIGHUP does.
+    Reload(reload::Args),
     /// Check a configuration file: every problem with its line and what to write instead.
     Check(check::Args),
     /// Check, try out or convert a script of the rules.
@@ -88,6 +97,9 @@ fn main() -> ExitCode {
         Some(Verb::Subscriptions(args)) => lists::subscriptions(&args),
         Some(Verb::Client(args)) => lists::clients(&args),
         Some(Verb::Retained(args)) => lists::retained(&args),
+        Some(Verb::Passwd(args)) => passwd::run(&args),
+        Some(Verb::Acl(args)) => acl::run(&args),
+        Some(Verb::Reload(args)) => reload::run(&args),
         Some(Verb::Check(args)) => check::run(&args),
         Some(Verb::Script(args)) => script::run(&args),
     };

@@ -35,7 +35,13 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
         None => Config::default(),
     };
     if let Some(port) = args.port {
-        config.listeners = vec![Listener::on_loopback(port)];
+        let local = Listener::on_loopback(port);
+        // By the rules of the file all the same.
+        let first = config.listeners.into_iter().next();
+        config.listeners = vec![match first {
+            Some(Listener { allow_anonymous, access, .. }) => Listener { allow_anonymous, access, ..local },
+            None => local,
+        }];
     }
     if let Some(file) = &args.script {
         config.script.file = Some(file.clone());

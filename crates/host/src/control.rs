@@ -54,6 +54,8 @@ pub enum Request {
     },
     /// Something about the rules.
     Script(ScriptRequest),
+    /// Read passwords and access rules again, as SIGHUP.
+    Reload,
     /// Orderly end, as SIGTERM.
     Stop,
 }

@@ -9,15 +9,16 @@ mod socket;
 mod storage;
 mod words;
 
-pub use admission::{Admission, BURST, Refused};
+pub use admission::{Admission, BURST, Origin, Refused};
 pub use clients::{Clients, Closed};
 pub use members::{Member, Members};
 pub use paths::{MailboxState, Paths, Servers};
 pub use socket::{Peer, Socketed};
 pub use storage::{Behind, Storage};
 
+use crate::access::{self, Gate, LoadError, Realms};
 use crate::clock::Clock;
-use crate::config;
+use crate::config::{self, Level};
 use crate::control::{Reply, Request, ScriptRequest};
 use crate::gateway;
 use crate::listing;
@@ -28,10 +29,10 @@ use crate::status;
 use crate::store::StoreError;
 use crate::tls::TlsError;
 use mio::{Events, Poll, Token, Waker};
-use mqtt::{Filter, Message, MessageOptions, Now, QoS, ReasonCode, Topic};
+use mqtt::{Filter, Message, MessageOptions, Now, QoS, Topic};
 use node::rules::Severity;
 use node::script::{Begin, Input as ScriptInput};
-use node::{Input, Node, Output, Verdict};
+use node::{ConnId, Input, Node, Output, Verdict};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -60,6 +61,10 @@ pub enum Command {
     Gateway(Vec<gateway::News>),
     /// How connections are treated that come from now on, listener by listener.
     Manners(Vec<Result<Option<gateway::Manner>, TlsError>>),
+    /// A password has been checked.
+    Checked(access::Checked),
+    /// The files of passwords and access rules were read again.
+    Rules(Result<Realms, LoadError>),
     /// A question from the control socket; the asker may have gone.
     Control(Request, SyncSender<Reply>),
     /// Is anybody there?
@@ -185,6 +190,8 @@ pub struct Driver {
     pub node: Node,
     /// Its clients' sockets.
     pub clients: Clients,
+    /// Who may come in.
+    pub gate: Gate,
     /// Its way to other sites, if it is in a mesh.
     pub paths: Option<Paths>,
     /// What its script has around it.
@@ -307,6 +314,8 @@ impl Driver {
                 let reply = self.answer(now, &request);
                 let _ = asker.send(reply);
             }
+            Command::Checked(checked) => self.password_checked(now, checked),
+            Command::Rules(loaded) => self.replace_rules(now, loaded),
             Command::Nothing => {}
             Command::Stop => return Some(Ending::Stopped),
         }
@@ -333,7 +342,7 @@ impl Driver {
             Request::Status => {
                 let dropped = self.event_loop.bus.mail_dropped();
                 let paths = self.paths.as_ref().map(|paths| (paths, dropped));
-                let status = status::Status::of(&self.about, now, &self.node, &self.clients, paths);
+                let status = status::Status::of(&self.about, now, &self.node, (&self.clients, &self.gate), paths);
                 document(&status)
             }
             Request::Clients { after } => document(&listing::clients(&self.node, after.as_deref())),
@@ -347,7 +356,7 @@ impl Driver {
             Request::Pause { peer } => self.pause(now, peer, true),
             Request::Resume { peer } => self.pause(now, peer, false),
             Request::Script(request) => self.script_request(now, request),
-            Request::Stop => Reply::Error("already stopping".into()),
+            Request::Reload | Request::Stop => Reply::Error("already stopping".into()),
         }
     }
 
@@ -467,12 +476,66 @@ impl Driver {
                 }
             }
             Output::Verify(credentials) => {
-                // Nobody here knows passwords: listeners that would need them are refused by the configuration.
-                let verdict = Verdict::Refused(ReasonCode::NotAuthorized);
-                self.node.handle(now, Input::Verdict { conn: credentials.conn, verdict });
+                if let Some(door) = self.clients.door(credentials.conn)
+                    && let Some(answer) = self.gate.ask(*credentials, door)
+                {
+                    self.answer_guest(now, answer);
+                }
             }
             Output::Script(output) => self.script.perform(now, output, &mut self.log),
             Output::Event(event) => self.tell(now, &event),
+        }
+    }
+
+    fn answer_guest(&mut self, now: Now, answer: access::Answer) {
+        let access::Answer { conn, outcome } = answer;
+        match outcome {
+            Ok(admitted) => {
+                let verdict = Verdict::Welcome(admitted.welcome());
+                self.node.handle(now, Input::Verdict { conn, verdict });
+                self.clients.keep_guest(conn, admitted.guest);
+            }
+            Err(reason) => self.node.handle(now, Input::Verdict { conn, verdict: Verdict::Refused(reason) }),
+        }
+    }
+
+    fn password_checked(&mut self, now: Now, checked: access::Checked) {
+        match self.gate.checked(checked) {
+            Some(access::Word::Answer(answer)) => self.answer_guest(now, answer),
+            Some(access::Word::Revoke(conn)) => self.revoke(now, conn),
+            None => {}
+        }
+    }
+
+    fn revoke(&mut self, now: Now, conn: ConnId) {
+        self.gate.counts.revoked += 1;
+        self.node.handle(now, Input::Revoke { conn });
+    }
+
+    /// Other files are in force; whoever may still be here does not notice.
+    fn replace_rules(&mut self, now: Now, loaded: Result<Realms, LoadError>) {
+        self.log.line(now.wall, Level::Notice, "Reloading config.");
+        if let Err(error) = self.log.reopen() {
+            self.log.line(now.wall, Level::Error, format_args!("The log can't be opened again: {error}."));
+        }
+        let realms = match loaded {
+            Ok(realms) => realms,
+            Err(error) => {
+                let words = format_args!("The old passwords and access rules stay in force: {error}");
+                return self.log.line(now.wall, Level::Error, words);
+            }
+        };
+        let before = self.gate.replace(realms);
+        let policy = self.gate.realms().policy();
+        self.node.handle(now, Input::Policy { policy: policy.as_ref() });
+        let mut gone = Vec::new();
+        for (conn, guest) in self.clients.guests() {
+            if !self.gate.stays(conn, guest, &before) {
+                gone.push(conn);
+            }
+        }
+        for conn in gone {
+            self.revoke(now, conn);
         }
     }
 

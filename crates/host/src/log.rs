@@ -12,6 +12,7 @@ use std::path::Path;
 pub struct Log {
     level: Level,
     sink: Sink,
+    target: LogTarget,
     /// Lines that could not be written.
     pub lost: u64,
 }
@@ -36,7 +37,20 @@ impl Log {
             LogTarget::File(path) => Sink::File(BufWriter::new(append(path)?)),
             LogTarget::Nowhere => Sink::Nowhere,
         };
-        Ok(Self { level: config.level, sink, lost: 0 })
+        Ok(Self { level: config.level, sink, target: config.to.clone(), lost: 0 })
+    }
+
+    /// Goes on in the file of that name, if the one that was open has been moved away.
+    ///
+    /// # Errors
+    /// When there can't be one; the log goes on in the old one.
+    pub fn reopen(&mut self) -> io::Result<()> {
+        if let LogTarget::File(path) = &self.target {
+            let file = append(path)?;
+            self.flush();
+            self.sink = Sink::File(BufWriter::new(file));
+        }
+        Ok(())
     }
 
     /// Whether a line of this level is written.

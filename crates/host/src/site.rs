@@ -1,4 +1,5 @@
 //! A running site, as a program holds it: start, ask, stop.
+use crate::access::{Gate, LoadError, Realms, Reloader};
 use crate::clock::Clock;
 use crate::config::{Bind, Config, Listener};
 use crate::control::{self, ControlSocket, Reply, Request};
@@ -48,6 +49,8 @@ pub enum StartError {
     Identity(IdentityError),
     /// The store.
     Store(StoreError),
+    /// A file of passwords or access rules.
+    Access(LoadError),
     /// An address that can't be listened on.
     Listen {
         /// Which.
@@ -80,6 +83,7 @@ impl fmt::Display for StartError {
         match self {
             Self::Identity(error) => error.fmt(f),
             Self::Store(error) => error.fmt(f),
+            Self::Access(error) => error.fmt(f),
             Self::Listen { address, error } if error.kind() == io::ErrorKind::AddrInUse => write!(
                 f,
                 "{address} is taken by another program: stop it, or choose another port with -p PORT or \
@@ -129,6 +133,7 @@ fn system(what: &'static str) -> impl FnOnce(io::Error) -> StartError {
 pub struct Site {
     bus: Bus,
     doors: Vec<Listener>,
+    access: Reloader,
     listeners: Vec<SocketAddr>,
     thread: Option<JoinHandle<Ending>>,
     _control: ControlSocket,
@@ -145,6 +150,7 @@ impl Site {
         identity::make_data_dir(&data)?;
         let key = identity::load_or_make_key(&data)?;
         let token = identity::load_token(&data)?;
+        let realms = Realms::load(&config.listeners).map_err(StartError::Access)?;
         let (mut store, opened) = Store::open(&data, config.site.sync)?;
         let log = Log::open(&config.log).map_err(system("can't open the log"))?;
         let clock = Clock::start();
@@ -156,7 +162,7 @@ impl Site {
         let mut damaged: Vec<String> =
             opened.damaged.iter().map(|aside| format!("{}: {}", aside.path.display(), aside.what)).collect();
         let in_doubt: Vec<_> = opened.damaged.iter().flat_map(|aside| &aside.in_doubt).collect();
-        let node = builder.restore(&mut store, token.is_some(), &in_doubt, &mut damaged)?;
+        let node = builder.restore(&mut store, &realms, token.is_some(), &in_doubt, &mut damaged)?;
         let paths = match &token {
             Some(token) => Some(builder.paths(token, datagrams, &event_loop)?),
             None => None,
@@ -168,7 +174,14 @@ impl Site {
             move |outcome| bus.send(Command::Stored(outcome))
         })
         .map_err(system("can't start the store's thread"))?;
-        let control = serve_control(&data, bus.clone()).map_err(system("can't open the control socket"))?;
+        let gate = Gate::new(realms, {
+            let bus = bus.clone();
+            move |checked| bus.send(Command::Checked(checked))
+        })
+        .map_err(system("can't start the threads for passwords"))?;
+        let reloader = Reloader::new(&builder.config.listeners, bus.clone());
+        let control =
+            serve_control(&data, bus.clone(), reloader.clone()).map_err(system("can't open the control socket"))?;
         let http = builder.config.http.map(|bind| serve_http(bind, bus.clone())).transpose()?;
         if let Some(http) = &http {
             let words = format_args!("Opening HTTP listen socket on {}.", http.address());
@@ -188,12 +201,12 @@ impl Site {
             damaged,
         };
         let listeners = clients.listeners().into_iter().filter_map(|listener| tcp_address(&listener.bind)).collect();
-        let driver = Driver { event_loop, clock, node, clients, paths, script, storage, log: builder.log, about };
+        let driver = Driver { event_loop, clock, node, clients, gate, paths, script, storage, log: builder.log, about };
         let thread = std::thread::Builder::new()
             .name("midge-driver".into())
             .spawn(move || driver.run())
             .map_err(system("can't start the driver's thread"))?;
-        Ok(Self { bus, doors, listeners, thread: Some(thread), _control: control, http })
+        Ok(Self { bus, doors, access: reloader, listeners, thread: Some(thread), _control: control, http })
     }
 
     /// TCP addresses that clients can connect to.
@@ -217,14 +230,16 @@ impl Site {
         move || bus.send(Command::Stop)
     }
 
-    /// A switch that reads script, certificates, keys and revocation lists again, on the thread that uses it: for
-    /// SIGHUP. Connections that come from then on are treated accordingly. Files that can't be used leave what was
-    /// there before, and a line in the log.
+    /// A switch that reads what may change while the site runs again, on the thread that uses it, as SIGHUP does: the
+    /// script, passwords and access rules, certificates, keys and revocation lists. Connections that come from then on
+    /// are treated accordingly. Files that can't be used leave what was there before, and a line in the log.
     pub fn reloader(&self) -> impl Fn() + Send + Sync + use<> {
-        let (bus, doors) = (self.bus.clone(), self.doors.clone());
+        let (bus, doors, access) = (self.bus.clone(), self.doors.clone(), self.access.clone());
         move || {
             bus.send(Command::Reload);
             bus.send(Command::Manners(doors.iter().map(Manner::of).collect()));
+            // What is wrong with the files is in the log.
+            let _ = access.reload();
         }
     }
 
@@ -308,9 +323,16 @@ fn serve_http(bind: SocketAddr, bus: Bus) -> Result<HttpServer, StartError> {
         .map_err(|error| StartError::Listen { address: Bind::Tcp(bind), error })
 }
 
-fn serve_control(data: &std::path::Path, bus: Bus) -> io::Result<ControlSocket> {
+fn serve_control(data: &std::path::Path, bus: Bus, reloader: Reloader) -> io::Result<ControlSocket> {
     // `Bus` is Sync: its sender is, and so is the waker.
-    control::serve(data, move |request| ask(&bus, request))
+    control::serve(data, move |request| match request {
+        // On the caller's thread: the driver has no time to read files.
+        Request::Reload => match reloader.reload() {
+            Ok(()) => Reply::Ok(serde_json::json!("reloaded")),
+            Err(error) => Reply::Error(format!("the old rules stay in force: {error}")),
+        },
+        request => ask(&bus, request),
+    })
 }
 
 /// What the parts of a site are made from.
@@ -332,6 +354,7 @@ impl Builder {
     fn restore(
         &mut self,
         store: &mut Store,
+        realms: &Realms,
         in_mesh: bool,
         in_doubt: &[&Vec<u8>],
         damaged: &mut Vec<String>,
@@ -339,8 +362,9 @@ impl Builder {
         let site = SiteId(rendezvous::PeerKey::from_seed(&self.key).0);
         let membership =
             in_mesh.then(|| Membership { site, name: self.name(), config: crate::limits::mesh(&self.config) });
+        let admission = if realms.are_open() { node::Admission::All } else { node::Admission::Verified };
         let config = node::Config {
-            broker: crate::limits::broker(&self.config),
+            broker: node::BrokerConfig { admission, ..crate::limits::broker(&self.config) },
             membership,
             system_interval: self.config.site.sys_interval,
             version: format!("midge version {}", env!("CARGO_PKG_VERSION")),
@@ -361,6 +385,7 @@ impl Builder {
             // Without a value it is damaged to whoever owns it, and that is what it is to be told.
             let _ = node.restore(key, &[]);
         }
+        node.handle(self.now, node::Input::Policy { policy: realms.policy().as_ref() });
         node.restored(self.now);
         Ok(node)
     }

@@ -1,4 +1,5 @@
 //! What `midge status` shows: one document for programs, and the same in lines for people.
+use crate::access::Gate;
 use crate::driver::{Clients, Paths};
 use crate::identity::to_hex;
 use link::PeerKey;
@@ -113,8 +114,14 @@ pub struct BrokerStatus {
     pub dropped: u64,
     /// Messages dropped, by the name of the reason.
     pub dropped_by: BTreeMap<String, u64>,
+    /// Publishes, wills and subscriptions that were not allowed.
+    pub denied: u64,
     /// Connections turned away by a limit.
     pub turned_away: u64,
+    /// Clients that were not let in: no or a wrong name, password or identifier.
+    pub not_admitted: u64,
+    /// Clients that were sent away because passwords had changed.
+    pub revoked: u64,
 }
 
 /// The mesh's part.
@@ -187,8 +194,15 @@ pub struct PeerLine {
 }
 
 impl Status {
-    /// The state of a running site; beside its paths the number of letters that it had no time for.
-    pub fn of(about: &About, now: Now, node: &Node, clients: &Clients, paths: Option<(&Paths, u64)>) -> Self {
+    /// The state of a running site; beside its clients who lets them in, beside its paths the number of letters that it
+    /// had no time for.
+    pub fn of(
+        about: &About,
+        now: Now,
+        node: &Node,
+        (clients, gate): (&Clients, &Gate),
+        paths: Option<(&Paths, u64)>,
+    ) -> Self {
         let stats = node.broker().stats();
         Self {
             version: env!("CARGO_PKG_VERSION").into(),
@@ -217,7 +231,10 @@ impl Status {
                 refused: stats.refused,
                 dropped: stats.dropped_in_all(),
                 dropped_by: Drop::ALL.iter().map(|drop| (drop.word().to_owned(), stats.dropped(*drop))).collect(),
-                turned_away: clients.refused.total(),
+                denied: stats.denied,
+                turned_away: clients.refused.total() + gate.counts.busy,
+                not_admitted: gate.counts.refused,
+                revoked: gate.counts.revoked,
             },
             mesh: about
                 .mesh
@@ -349,8 +366,16 @@ impl fmt::Display for Status {
         )?;
         writeln!(
             f,
-            "  {} publishes in, {} out, {} refused, {} dropped, {} connections turned away",
-            b.publishes_received, b.publishes_sent, b.refused, b.dropped, b.turned_away
+            "  {} publishes in, {} out, {} refused, {} dropped, {} connections turned away\n  \
+             {} clients not let in, {} sent away, {} operations denied",
+            b.publishes_received,
+            b.publishes_sent,
+            b.refused,
+            b.dropped,
+            b.turned_away,
+            b.not_admitted,
+            b.revoked,
+            b.denied
         )?;
         if let Some(script) = &self.script {
             script.fmt(f)?;

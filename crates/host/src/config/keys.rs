@@ -1,4 +1,5 @@
 //! Every key of the TOML form but the limits: where it stands, what it takes, what holds without it, how it is read.
+use super::access::AccessWords;
 use super::address::{Address, Mailbox, RemoteBroker, TurnServer};
 use super::report::quoted;
 use super::{Bind, CertificateName, Config, Level, LogTarget, Protocol, QueueFull, Tls, TlsVersion, Zone, units};
@@ -13,6 +14,8 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 const NAME_CHARS_MAX: usize = 64;
+/// Of the beginning of client identifiers.
+const WORD_BYTES_MAX: usize = 1_000;
 /// More places than this in one list are a mistake, and would cost traffic at every one.
 const LIST_MAX: usize = 64;
 
@@ -59,6 +62,8 @@ pub(super) struct Section {
 /// A configuration on its way.
 pub(super) struct Draft {
     pub(super) config: Config,
+    /// What `[access]` says.
+    pub(super) access: AccessWords,
     /// The `[[listener]]` that is being read.
     pub(super) listener: ListenerDraft,
 }
@@ -77,6 +82,7 @@ pub(super) struct ListenerDraft {
     pub(super) certificate: Option<PathBuf>,
     pub(super) key: Option<PathBuf>,
     pub(super) tls: Tls,
+    pub(super) access: AccessWords,
 }
 
 /// A key whose part of midge does not exist yet.
@@ -93,8 +99,7 @@ const fn later(section: &'static str, name: &'static str, reason: &'static str) 
 
 /// Refused with these reasons, never ignored.
 pub(super) const NOT_BUILT: &[NotBuilt] = &[
-    later("", "user", "passwords are not built yet; keep listeners on loopback or in a trusted network"),
-    later("", "acl", "access rules are not built yet; keep listeners on loopback or in a trusted network"),
+    later("", "user", "users stand in a file: make it with midge passwd, and name it in [access] password_file"),
     later("", "bridge", "bridges to classic brokers are not built yet"),
     later("", "rules", "scripts stand in [script]"),
     later("", "console", "the console is not built yet"),
@@ -103,8 +108,6 @@ pub(super) const NOT_BUILT: &[NotBuilt] = &[
     later("", "metrics", "write [http] bind = \"127.0.0.1:9883\": metrics are at /metrics there"),
     later("", "ntp", "setting the time by NTP is not built yet"),
     later("", "mdns", "mDNS is not built yet"),
-    later("listener", "password_file", "passwords are not built yet"),
-    later("listener", "acl_file", "access rules are not built yet"),
 ];
 
 /// All sections; the keys of `[limits]` are `queue_full` and the rows of [`super::LIMITS`].
@@ -116,6 +119,13 @@ pub(super) const SECTIONS: &[Section] = &[
         doc: "A socket for MQTT clients. May be given several times; without any, midge listens on \
               127.0.0.1:1883 for clients of the same machine.",
         keys: LISTENER,
+    },
+    Section {
+        name: "access",
+        is_list: false,
+        doc: "Who may come in, and who may do what. A `[[listener]]` may say otherwise for its own clients. SIGHUP and \
+              `midge reload` read the files again.",
+        keys: ACCESS,
     },
     Section { name: "mesh", is_list: false, doc: "The other sites and the ways to them.", keys: MESH },
     Section {
@@ -193,10 +203,10 @@ const LISTENER: &[Key] = &[
     Key {
         name: "allow_anonymous",
         takes: "`true` or `false`",
-        default: "`true` on loopback, else must be given",
+        default: "`false` with a `password_file`, else `true` on loopback, else must be given",
         example: "true",
-        doc: "Clients may connect without a password. Others are not built yet, so a listener that other machines \
-              reach must say `true` here: whoever reaches it may read and write everything.",
+        doc: "Clients may connect without a user name. Without a `password_file` this must be `true`, and whoever \
+              reaches the listener comes in.",
         read: |draft, value| set(&mut draft.listener.allow_anonymous, boolean(value).map(Some)),
     },
     Key {
@@ -254,6 +264,54 @@ const LISTENER: &[Key] = &[
         example: "\"eth0\"",
         doc: "Only what comes over this network interface is taken.",
         read: |draft, value| set(&mut draft.listener.interface, text(value).map(|name| Some(name.to_owned()))),
+    },
+    Key {
+        name: "password_file",
+        takes: "path",
+        default: "what `[access]` says",
+        example: "\"/etc/midge/passwords\"",
+        doc: "User names and hashed passwords, as `midge passwd` and `mosquitto_passwd` write them, for this listener.",
+        read: |draft, value| set(&mut draft.listener.access.password_file, path(value).map(Some)),
+    },
+    Key {
+        name: "acl_file",
+        takes: "path",
+        default: "what `[access]` says",
+        example: "\"/etc/midge/acl\"",
+        doc: "Who may read and write what, in mosquitto's format, for this listener.",
+        read: |draft, value| set(&mut draft.listener.access.acl_file, path(value).map(Some)),
+    },
+    Key {
+        name: "client_id_prefix",
+        takes: "text",
+        default: "what `[access]` says",
+        example: "\"dev-\"",
+        doc: "What client identifiers must begin with, for this listener.",
+        read: |draft, value| set(&mut draft.listener.access.client_id_prefix, word(value).map(Some)),
+    },
+    Key {
+        name: "client_id_from_user",
+        takes: "`true` or `false`",
+        default: "what `[access]` says",
+        example: "true",
+        doc: "The user name is the client identifier too; clients without one are refused, for this listener.",
+        read: |draft, value| set(&mut draft.listener.access.client_id_from_user, boolean(value).map(Some)),
+    },
+    Key {
+        name: "assigned_id_prefix",
+        takes: "text",
+        default: "what `[access]` says",
+        example: "\"cabin-\"",
+        doc: "What the identifiers begin with that midge gives to clients without one, for this listener.",
+        read: |draft, value| set(&mut draft.listener.access.assigned_id_prefix, word(value).map(Some)),
+    },
+    Key {
+        name: "allow_empty_client_id",
+        takes: "`true` or `false`",
+        default: "what `[access]` says",
+        example: "false",
+        doc: "Clients may leave the choice of an identifier to midge, for this listener.",
+        read: |draft, value| set(&mut draft.listener.access.allow_empty_client_id, boolean(value).map(Some)),
     },
 ];
 
@@ -324,6 +382,57 @@ const LISTENER_TLS: &[Key] = &[
             let words = [("1.2", TlsVersion::V1_2), ("1.3", TlsVersion::V1_3)];
             set(&mut draft.listener.tls.version_min, choice(value, &words))
         },
+    },
+];
+
+const ACCESS: &[Key] = &[
+    Key {
+        name: "password_file",
+        takes: "path",
+        default: "none: a user name is taken as it is said",
+        example: "\"/etc/midge/passwords\"",
+        doc: "User names and hashed passwords, as `midge passwd` and `mosquitto_passwd` write them. With it, clients without a user name need `allow_anonymous = true`.",
+        read: |draft, value| set(&mut draft.access.password_file, path(value).map(Some)),
+    },
+    Key {
+        name: "acl_file",
+        takes: "path",
+        default: "none: everybody may do everything",
+        example: "\"/etc/midge/acl\"",
+        doc: "Who may read and write what, in mosquitto's format. `midge acl test` says which line decides.",
+        read: |draft, value| set(&mut draft.access.acl_file, path(value).map(Some)),
+    },
+    Key {
+        name: "client_id_prefix",
+        takes: "text",
+        default: "none",
+        example: "\"dev-\"",
+        doc: "What client identifiers must begin with.",
+        read: |draft, value| set(&mut draft.access.client_id_prefix, word(value).map(Some)),
+    },
+    Key {
+        name: "client_id_from_user",
+        takes: "`true` or `false`",
+        default: "`false`",
+        example: "true",
+        doc: "The user name is the client identifier too; clients without one are refused.",
+        read: |draft, value| set(&mut draft.access.client_id_from_user, boolean(value).map(Some)),
+    },
+    Key {
+        name: "assigned_id_prefix",
+        takes: "text",
+        default: "`\"auto-\"`",
+        example: "\"cabin-\"",
+        doc: "What the identifiers begin with that midge gives to clients without one.",
+        read: |draft, value| set(&mut draft.access.assigned_id_prefix, word(value).map(Some)),
+    },
+    Key {
+        name: "allow_empty_client_id",
+        takes: "`true` or `false`",
+        default: "`true`",
+        example: "false",
+        doc: "Clients may leave the choice of an identifier to midge.",
+        read: |draft, value| set(&mut draft.access.allow_empty_client_id, boolean(value).map(Some)),
     },
 ];
 
@@ -688,6 +797,18 @@ fn path(value: &Value<'_>) -> Result<PathBuf, Fault> {
         "" => Err(fault(value, "found nothing: write a path".to_owned())),
         name if name.contains('\0') => Err(fault(value, "found a NUL character: write a path".to_owned())),
         name => Ok(PathBuf::from(name)),
+    }
+}
+
+/// Something that may be part of a client identifier.
+fn word(value: &Value<'_>) -> Result<String, Fault> {
+    match text(value)? {
+        "" => Err(fault(value, "found nothing: write some characters".to_owned())),
+        word if word.len() > WORD_BYTES_MAX || word.chars().any(char::is_control) => {
+            let write = format!("write at most {WORD_BYTES_MAX} bytes without control characters");
+            Err(fault(value, format!("{}: {write}", found(word))))
+        }
+        word => Ok(word.to_owned()),
     }
 }
 

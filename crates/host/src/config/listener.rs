@@ -1,4 +1,5 @@
 //! A door for clients as the operator describes it.
+use super::Access;
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -18,8 +19,10 @@ pub struct Listener {
     pub proxy_protocol: bool,
     /// Clients connected at once through this listener; `None`: as many as `connections_max` allows.
     pub connections_max: Option<usize>,
-    /// Always true today: authentication is not built yet, so a listener that would need it is refused.
+    /// Clients may connect without a user name.
     pub allow_anonymous: bool,
+    /// Who else may come in, and what clients may do.
+    pub access: Access,
 }
 
 /// Where a listener waits.
@@ -103,6 +106,7 @@ impl Listener {
             proxy_protocol: false,
             connections_max: None,
             allow_anonymous: true,
+            access: Access::default(),
         }
     }
 

@@ -3,6 +3,7 @@
 //! A key is honoured or refused with its place and the reason, never ignored; every problem of a file is reported,
 //! not only the first. Nothing here touches a socket or the store. Start reading at [`Config`]; the keys and their
 //! documentation are one table (`keys.rs`), the limits another (`limits.rs`).
+mod access;
 mod address;
 mod keys;
 mod limits;
@@ -15,6 +16,8 @@ mod report;
 mod tests;
 mod units;
 
+pub(crate) use access::ASSIGNED_ID_PREFIX;
+pub use access::Access;
 pub use address::{Address, Mailbox, RemoteBroker, Secret, TurnServer};
 pub use limits::{LIMITS, Limit, Limits, Unit};
 pub use listener::{Bind, CertificateName, Listener, Protocol, Tls, TlsVersion};
@@ -43,6 +46,8 @@ pub struct Config {
     pub site: Site,
     /// Where clients may connect. Never empty.
     pub listeners: Vec<Listener>,
+    /// Who may come in and do what, where a listener does not say otherwise.
+    pub access: Access,
     /// The other sites.
     pub mesh: Mesh,
     /// Where metrics and health are served over HTTP.
@@ -175,6 +180,7 @@ impl Default for Config {
         Self {
             site: Site::default(),
             listeners: vec![Listener::on_loopback(MQTT_PORT)],
+            access: Access::default(),
             mesh: Mesh::default(),
             http: None,
             limits: Limits::default(),

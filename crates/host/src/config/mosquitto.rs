@@ -21,6 +21,18 @@ const DIRECTIVES: &[(&str, Apply)] = &[
     ("port", |reader, line| reader.default_port(line)),
     ("bind_address", |reader, line| reader.default_bind(line)),
     ("allow_anonymous", |reader, line| reader.allow_anonymous(line)),
+    ("password_file", |reader, line| reader.password_file(line)),
+    ("acl_file", |reader, line| reader.acl_file(line)),
+    ("auto_id_prefix", |reader, line| reader.assigned_id_prefix(line)),
+    ("allow_zero_length_clientid", |reader, line| reader.allow_empty_client_id(line)),
+    ("clientid_prefixes", |reader, line| reader.client_id_prefix(line)),
+    ("use_username_as_clientid", |reader, line| reader.client_id_from_user(line)),
+    ("check_retain_source", |_, line| match boolean(line.value)? {
+        false => Ok(()),
+        true => Err("midge does not keep who published a retained message; write false, and delete what somebody \
+                     should not have published with midge retained rm"
+            .to_owned()),
+    }),
     ("per_listener_settings", |reader, line| reader.per_listener_settings(line)),
     ("protocol", |reader, line| reader.protocol(line)),
     ("socket_domain", |reader, line| reader.socket_domain(line)),
@@ -124,13 +136,10 @@ const REFUSED: &[(&str, &str)] = &[
 
 /// Directives of mosquitto 2 whose part is not built yet, by their beginnings, with the part.
 const NOT_BUILT: &[(&str, &str)] = &[
-    ("password_file", "passwords are"),
-    ("acl_file", "access rules are"),
     ("auth_", "authentication plugins are"),
     ("plugin", "plugins are"),
     ("global_plugin", "plugins are"),
     ("opt_", "plugins are"),
-    ("use_username_as_clientid", "authentication is"),
     ("include_dir", "included files are"),
     ("pid_file", "a file with the process id is"),
     ("user", "changing the user is"),
@@ -140,11 +149,7 @@ const NOT_BUILT: &[(&str, &str)] = &[
     ("max_qos", "a highest QoS per listener is"),
     ("max_topic_alias", "topic alias settings are"),
     ("max_inflight_bytes", "a limit of bytes in flight is"),
-    ("clientid_prefixes", "client id rules are"),
-    ("auto_id_prefix", "client id rules are"),
-    ("allow_zero_length_clientid", "client id rules are"),
     ("allow_duplicate_messages", "duplicate deliveries are"),
-    ("check_retain_source", "access rules are"),
     ("upgrade_outgoing_qos", "raising the QoS of deliveries is"),
     ("persistence_file", "a name for the store's file is"),
     ("memory_limit", "a limit of memory is"),

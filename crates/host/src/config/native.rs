@@ -1,9 +1,10 @@
 //! The TOML form. The document is walked by hand along the table of keys, not by `serde`, which would stop at the
 //! first problem.
+use super::access::AccessWords;
 use super::keys::{self, Draft, Fault, Key, ListenerDraft, NOT_BUILT, SECTIONS, Section, TLS_SECTION, Value};
 use super::limits::{Limit, Unit};
 use super::report::{Report, nearest, quoted};
-use super::{Bind, CertificateName, Config, LIMITS, Listener, Tls};
+use super::{Bind, CertificateName, Config, LIMITS, Listener, MQTT_PORT, Tls};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
@@ -16,7 +17,7 @@ pub(super) fn check(text: &str, path: &Path) -> Report {
     let mut reader = Reader {
         text,
         report: Report::new(path),
-        draft: Draft { config: Config::default(), listener: ListenerDraft::default() },
+        draft: Draft { config: Config::default(), access: AccessWords::default(), listener: ListenerDraft::default() },
         listeners: Vec::new(),
         limits_given: BTreeMap::new(),
     };
@@ -42,7 +43,9 @@ struct Reader<'t> {
 
 impl Reader<'_> {
     fn document(&mut self, document: &DeTable<'_>) {
-        for (name, value) in document {
+        // Listeners are judged by what [access] says.
+        let (access, others): (Vec<_>, Vec<_>) = document.iter().partition(|(name, _)| name.get_ref() == "access");
+        for (name, value) in access.into_iter().chain(others) {
             match SECTIONS.iter().find(|section| section.name == name.get_ref()) {
                 Some(section) if section.is_list => self.listener_list(section, value),
                 Some(section) => match value.get_ref() {
@@ -52,7 +55,13 @@ impl Reader<'_> {
                 None => self.unknown_section(name.get_ref(), name.span()),
             }
         }
-        if !self.listeners.is_empty() {
+        self.draft.config.access = self.draft.access.over(&AccessWords::default());
+        if self.listeners.is_empty() {
+            let access = self.draft.config.access.clone();
+            let allow_anonymous = access.password_file.is_none();
+            let listener = Listener { allow_anonymous, access, ..Listener::on_loopback(MQTT_PORT) };
+            self.draft.config.listeners = vec![listener];
+        } else {
             self.draft.config.listeners = std::mem::take(&mut self.listeners);
         }
         self.check_limits_together();
@@ -158,21 +167,24 @@ impl Reader<'_> {
             return;
         };
         let place = |key| table.get(key).map_or(header.clone(), |value| value.span());
+        let access = draft.access.over(&self.draft.access);
+        // A certificate proves a name as a password does.
+        let has_names = access.password_file.is_some() || draft.tls.user_name != CertificateName::Unused;
         match draft.allow_anonymous {
-            Some(false) => {
-                let message = "found false: passwords are not built yet, so nobody could connect; write true, or take \
-                               the listener out";
+            Some(false) if !has_names => {
+                let message = "found false, and there is no password_file: nobody could connect; name one, made with \
+                               midge passwd, or write true";
                 return self.error(place("allow_anonymous"), "listener.allow_anonymous".to_owned(), message.to_owned());
             }
-            None if !bind.is_local() && !table.contains_key("allow_anonymous") => {
+            None if !has_names && !bind.is_local() && !table.contains_key("allow_anonymous") => {
                 let message = format!(
-                    "{bind} can be reached by other machines, and passwords are not built yet: whoever reaches it may \
-                     read and write everything; if that is meant, write allow_anonymous = true below, else bind to \
-                     127.0.0.1"
+                    "{bind} can be reached by other machines, and there is no password_file: name one, made with \
+                     midge passwd, in [access]; or, if whoever reaches it may come in, write allow_anonymous = true \
+                     below; else bind to 127.0.0.1"
                 );
                 return self.error(place("bind"), "listener.bind".to_owned(), message);
             }
-            None | Some(true) => {}
+            None | Some(_) => {}
         }
         if self.listeners.iter().any(|other| other.bind.is_same_place(&bind)) {
             let other = if matches!(bind, Bind::Unix { .. }) { "path" } else { "port" };
@@ -183,7 +195,11 @@ impl Reader<'_> {
             return self.error(place(key), format!("listener.{key}"), message);
         }
         match tls(table.contains_key("tls"), &draft) {
-            Ok(tls) => self.listeners.push(listener(bind, tls, draft)),
+            Ok(tls) => {
+                let allow_anonymous = draft.allow_anonymous.unwrap_or(!has_names);
+                let listener = listener(bind, tls, draft);
+                self.listeners.push(Listener { allow_anonymous, access, ..listener });
+            }
             // A bad path has been reported already.
             Err((key, _)) if has_key(table, key) => {}
             Err((_, message)) => self.error(place("tls"), "listener.tls".to_owned(), message.to_owned()),

@@ -158,7 +158,7 @@ fn unknown_words() {
             ("[mesh]\n  maibox = []", &["2:3: mesh.maibox: … did you mean mailbox?"]),
             ("[limits]\nqueue_message_max = 5", &["2:1: limits.queue_message_max: … did you mean queue_messages_max?"]),
             ("[sites]", &["1:2: sites: … did you mean site?"]),
-            ("[weather]", &["1:2: weather: … [site], [[listener]], [mesh]"]),
+            ("[weather]", &["1:2: weather: … [site], [[listener]], [access], [mesh]"]),
             ("name = \"x\"", &["1:1: name: … belongs below [site]"]),
             ("packet_max = 5", &["1:1: packet_max: … belongs below [limits]"]),
             ("[mesh]\nsync = \"os\"", &["2:1: mesh.sync: … belongs below [site]"]),
@@ -219,11 +219,11 @@ fn listeners_that_others_reach_must_be_meant() {
             ("[[listener]]\nbind = \"0.0.0.0:1883\"", &["2:8: listener.bind: … write allow_anonymous = true"]),
             (
                 "[[listener]]\nbind = \"[::]:1883\"\nallow_anonymous = false",
-                &["3:19: listener.allow_anonymous: … not built"],
+                &["3:19: listener.allow_anonymous: … there is no password_file"],
             ),
             (
                 "[[listener]]\nbind = \"127.0.0.1:1\"\nallow_anonymous = false",
-                &["3:19: listener.allow_anonymous: … not built"],
+                &["3:19: listener.allow_anonymous: … there is no password_file"],
             ),
             (
                 "[[listener]]\nbind = \"0.0.0.0:1883\"\nallow_anonymous = 1",
@@ -505,7 +505,7 @@ fn what_a_mosquitto_conf_is_told() {
         conf,
         &[
             ("listener 1883", &["1:10: listener: … add the line: allow_anonymous true"]),
-            ("listener 1883\nallow_anonymous false", &["2:17: allow_anonymous: … passwords are not built yet"]),
+            ("listener 1883\nallow_anonymous false", &["2:17: allow_anonymous: … there is no password_file"]),
             ("allow_anonymous maybe", &["1:17: allow_anonymous: … true or false"]),
             ("listener", &["1:1: listener: … listener PORT"]),
             ("listener 0 mosquitto.sock\nallow_anonymous true", &["1:10: listener: … IP address"]),
@@ -517,7 +517,10 @@ fn what_a_mosquitto_conf_is_told() {
             ("listener 1 ::1\nlistener 1 ::1\nallow_anonymous true", &["2:10: listener: … another port"]),
             ("protocol mqttsn", &["1:10: protocol: … write mqtt or websockets"]),
             ("persistence false", &["1:13: persistence: … write true"]),
-            ("password_file /etc/passwd", &["1:15: password_file: … passwords are not built yet"]),
+            ("password_file", &["1:1: password_file: … found no path"]),
+            ("check_retain_source true", &["1:21: check_retain_source: … write false"]),
+            ("acl_file /x\nper_listener_settings true", &["2:23: per_listener_settings: … stands too late"]),
+            ("auto_id_prefix", &["1:1: auto_id_prefix: … found nothing"]),
             ("connection a\naddress b\ntopic # both", &["1:12: connection: … bridges", "2:9: address:", "3:7: topic:"]),
             ("include_dir /etc/mosquitto/conf.d", &["1:13: include_dir: … not built yet"]),
             ("tls_version tlsv1.1", &["1:13: tls_version: … write tlsv1.2"]),
@@ -602,4 +605,72 @@ proptest! {
     fn any_bytes_get_an_answer(bytes in prop::collection::vec(any::<u8>(), 0..300), name in prop_oneof![Just("a.toml"), Just("a.conf")]) {
         let _ = check(&bytes, Path::new(name)).to_string();
     }
+}
+
+/// Who may come in, and by which files, listener by listener.
+fn accesses(config: &Config) -> Vec<String> {
+    let path = |path: &Option<PathBuf>| path.as_ref().map_or("-".to_owned(), |path| path.display().to_string());
+    let line = |listener: &Listener| {
+        let access = &listener.access;
+        let anonymous = if listener.allow_anonymous { "anyone" } else { "named" };
+        let Bind::Tcp(address) = &listener.bind else { panic!("{listener:?}") };
+        format!("{} {anonymous} {} {}", address.port(), path(&access.password_file), path(&access.acl_file))
+    };
+    config.listeners.iter().map(line).collect()
+}
+
+#[test]
+fn who_may_come_in_where() {
+    let rows: &[(&str, &[&str])] = &[
+        ("", &["1883 anyone - -"]),
+        ("[access]\nacl_file = \"a\"", &["1883 anyone - a"]),
+        ("[access]\npassword_file = \"p\"", &["1883 named p -"]),
+        ("[[listener]]\nbind = \"0.0.0.0:1\"\n[access]\npassword_file = \"p\"", &["1 named p -"]),
+        ("access.password_file = \"p\"\n[[listener]]\nbind = \"[::]:1\"\nallow_anonymous = true", &["1 anyone p -"]),
+        (
+            "access.acl_file = \"a\"\n[[listener]]\nbind = \"[::]:1\"\npassword_file = \"q\"\n\
+             [[listener]]\nbind = \"127.0.0.1:2\"\nacl_file = \"b\"",
+            &["1 named q a", "2 anyone - b"],
+        ),
+    ];
+    for (text, expected) in rows {
+        assert_eq!(&accesses(&good(toml(text))), expected, "{text}");
+    }
+    let rows: &[(&str, &[&str])] = &[
+        ("", &["1883 anyone - -"]),
+        ("password_file p", &["1883 anyone p -"]),
+        ("password_file p\nport 1", &["1 named p -"]),
+        ("listener 1\npassword_file p\nallow_anonymous true\nlistener 2", &["1 anyone p -", "2 anyone p -"]),
+        ("listener 1\nallow_anonymous true\nacl_file a b", &["1 anyone - a b"]),
+        (
+            "per_listener_settings true\nlistener 1\npassword_file p\nlistener 2\nallow_anonymous true\nacl_file a",
+            &["1 named p -", "2 anyone - a"],
+        ),
+        (
+            "per_listener_settings true\nport 7\npassword_file p\nlistener 2\nallow_anonymous true",
+            &["2 anyone - -", "7 named p -"],
+        ),
+    ];
+    for (text, expected) in rows {
+        assert_eq!(&accesses(&good(conf(text))), expected, "{text}");
+    }
+}
+
+#[test]
+fn what_clients_are_called() {
+    let access = |config: Config| config.listeners[0].access.clone();
+    let expected = Access {
+        client_id_prefix: Some("dev-".into()),
+        client_id_from_user: true,
+        assigned_id_prefix: "dev-x".into(),
+        allow_empty_client_id: false,
+        ..Access::default()
+    };
+    let keys = "client_id_prefix = \"dev-\"\nclient_id_from_user = true\nassigned_id_prefix = \"dev-x\"\n\
+                allow_empty_client_id = false";
+    assert_eq!(access(good(toml(&format!("[access]\n{keys}")))), expected);
+    assert_eq!(access(good(toml(&format!("[[listener]]\nbind = \"127.0.0.1:1\"\n{keys}")))), expected);
+    let directives = "clientid_prefixes dev-\nuse_username_as_clientid true\nauto_id_prefix dev-x\n\
+                      allow_zero_length_clientid false\ncheck_retain_source false";
+    assert_eq!(access(good(conf(directives))), expected);
 }

@@ -44,7 +44,7 @@ const REMEMBERED_MAX: usize = 65_536;
 
 /// A client's address as limits know it: whoever has one address of an IPv6 network has 2^64.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(super) struct Origin(IpAddr);
+pub struct Origin(IpAddr);
 
 impl Origin {
     /// Whoever comes through a Unix socket has no address, and no limits of one.

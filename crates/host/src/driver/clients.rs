@@ -3,6 +3,7 @@
 //! here.
 use super::admission::{Admission, Denial, Origin, Origins, Refused};
 use super::socket::{Listening, Peer, Socketed};
+use crate::access::{Door, Guest};
 use crate::config::{self, Bind};
 use crate::gateway::{Gateway, Introduction, Manner, News, Order, WRITE_WINDOW};
 use mio::{Interest, Registry, Token};
@@ -61,6 +62,8 @@ struct Connection {
     generation: u32,
     listener: u32,
     origin: Option<Origin>,
+    /// Who was let in by a password.
+    guest: Option<Box<Guest>>,
     reading: Reading,
     writing: Writing,
     /// Its end has been seen, behind bytes that may still be there: no edge follows any more.
@@ -295,6 +298,7 @@ impl Clients {
             generation: self.generation,
             listener: index as u32,
             origin,
+            guest: None,
             reading: Reading::Idle,
             writing: Writing::Free,
             hung_up: false,
@@ -473,6 +477,28 @@ impl Clients {
 
     fn current(&mut self, conn: ConnId) -> Option<&mut Connection> {
         current(&mut self.connections, conn)
+    }
+
+    /// Where a connection came in; none if it is gone.
+    pub fn door(&self, conn: ConnId) -> Option<Door> {
+        let connection = self.connections.get(conn.slot as usize)?;
+        let is_it = connection.generation == conn.generation;
+        is_it.then_some(Door { listener: connection.listener as usize, origin: connection.origin })
+    }
+
+    /// Remembers who a connection is, for as long as it is there.
+    pub fn keep_guest(&mut self, conn: ConnId, guest: Guest) {
+        if let Some(connection) = self.current(conn).filter(|_| guest.has_password()) {
+            connection.guest = Some(Box::new(guest));
+        }
+    }
+
+    /// Everybody who was let in by a password.
+    pub fn guests(&self) -> impl Iterator<Item = (ConnId, &Guest)> {
+        self.connections.iter().filter_map(|(slot, connection)| {
+            let conn = ConnId { slot: slot as u32, generation: connection.generation };
+            Some((conn, connection.guest.as_deref()?))
+        })
     }
 
     /// The node has bytes for this connection.

@@ -25,12 +25,12 @@ pub(super) fn of(event: &Event) -> (Level, String) {
 
 fn broker_level(event: &BrokerEvent) -> Level {
     match event {
-        BrokerEvent::Subscribed { .. } => Level::Debug,
+        // Once for each message: as with mosquitto, for whoever looks for it.
+        BrokerEvent::Denied { .. } | BrokerEvent::Subscribed { .. } => Level::Debug,
         BrokerEvent::Crowded { .. } | BrokerEvent::Dropping { .. } => Level::Warning,
         BrokerEvent::Connected { .. }
         | BrokerEvent::Disconnected { .. }
         | BrokerEvent::Refused { .. }
-        | BrokerEvent::Denied { .. }
         | BrokerEvent::Expired { .. } => Level::Info,
     }
 }

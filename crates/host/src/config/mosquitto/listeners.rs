@@ -1,5 +1,6 @@
 //! The lines that belong to a listener: those after its `listener` line, or before the first one to that of `port`.
 use super::{Line, Place, Reader, boolean, non_empty};
+use crate::config::access::AccessWords;
 use crate::config::keys::check_socket_path;
 use crate::config::report::{Severity, quoted};
 use crate::config::{Bind, CertificateName, Listener, MQTT_PORT, Protocol, Tls, TlsVersion};
@@ -25,7 +26,14 @@ pub(super) struct Draft {
     connections_max: Option<usize>,
     interface: Option<String>,
     domain: Option<Domain>,
+    security: Security,
+}
+
+/// Who may come in, for all listeners or for one.
+#[derive(Default)]
+struct Security {
     allow_anonymous: Option<(bool, Place)>,
+    access: AccessWords,
 }
 
 /// `socket_domain`.
@@ -43,12 +51,17 @@ pub(super) struct Drafts {
     address: Option<(IpAddr, Place)>,
     named: Vec<Draft>,
     per_listener_settings: bool,
-    allow_anonymous: Option<(bool, Place)>,
+    common: Security,
 }
 
 impl Drafts {
     fn current(&mut self) -> &mut Draft {
         self.named.last_mut().unwrap_or(&mut self.default)
+    }
+
+    /// Where lines about security go.
+    fn security(&mut self) -> &mut Security {
+        if self.per_listener_settings { &mut self.current().security } else { &mut self.common }
     }
 }
 
@@ -98,17 +111,47 @@ impl<'t> Reader<'t> {
     }
 
     pub(super) fn allow_anonymous(&mut self, line: Line<'_>) -> Outcome {
-        let said = Some((boolean(line.value)?, line.place));
-        match self.listeners.per_listener_settings {
-            true => self.listeners.current().allow_anonymous = said,
-            false => self.listeners.allow_anonymous = said,
-        }
+        self.listeners.security().allow_anonymous = Some((boolean(line.value)?, line.place));
+        Ok(())
+    }
+
+    pub(super) fn password_file(&mut self, line: Line<'_>) -> Outcome {
+        self.listeners.security().access.password_file = Some(non_empty(line.value)?.into());
+        Ok(())
+    }
+
+    pub(super) fn acl_file(&mut self, line: Line<'_>) -> Outcome {
+        self.listeners.security().access.acl_file = Some(non_empty(line.value)?.into());
+        Ok(())
+    }
+
+    pub(super) fn assigned_id_prefix(&mut self, line: Line<'_>) -> Outcome {
+        self.listeners.security().access.assigned_id_prefix = Some(id_prefix(line.value)?);
+        Ok(())
+    }
+
+    pub(super) fn allow_empty_client_id(&mut self, line: Line<'_>) -> Outcome {
+        self.listeners.security().access.allow_empty_client_id = Some(boolean(line.value)?);
+        Ok(())
+    }
+
+    /// For all listeners, whatever `per_listener_settings` says.
+    pub(super) fn client_id_prefix(&mut self, line: Line<'_>) -> Outcome {
+        self.listeners.common.access.client_id_prefix = Some(id_prefix(line.value)?);
+        Ok(())
+    }
+
+    /// For the listener above, whatever `per_listener_settings` says.
+    pub(super) fn client_id_from_user(&mut self, line: Line<'_>) -> Outcome {
+        self.listeners.current().security.access.client_id_from_user = Some(boolean(line.value)?);
         Ok(())
     }
 
     pub(super) fn per_listener_settings(&mut self, line: Line<'_>) -> Outcome {
         let is_wanted = boolean(line.value)?;
-        if is_wanted && (!self.listeners.named.is_empty() || self.listeners.allow_anonymous.is_some()) {
+        let common = &self.listeners.common;
+        let is_late = common.allow_anonymous.is_some() || common.access != AccessWords::default();
+        if is_wanted && (!self.listeners.named.is_empty() || is_late) {
             return Err("stands too late: write it before everything that it concerns, as mosquitto wants".to_owned());
         }
         self.listeners.per_listener_settings = is_wanted;
@@ -224,15 +267,12 @@ impl<'t> Reader<'t> {
         } else if drafts.named.is_empty() {
             drafts.default.bind = Some((Listener::on_loopback(MQTT_PORT).bind, Place::default()));
         }
-        if let Some((false, place)) = drafts.allow_anonymous {
-            let message = "found false: passwords are not built yet, so nobody could connect; write true".to_owned();
-            return self.tell(place, "allow_anonymous", message, Severity::Error);
-        }
-        let Drafts { default, named, allow_anonymous, .. } = drafts;
+        let Drafts { default, named, common, .. } = drafts;
+        self.config.access = common.access.over(&AccessWords::default());
         let mut listeners = Vec::new();
         for draft in named.into_iter().chain([default]) {
             let Some((_, place)) = draft.bind.clone() else { continue };
-            match draft.finish(allow_anonymous, &listeners) {
+            match draft.finish(&common, &listeners) {
                 Ok(listener) => listeners.push(listener),
                 Err((at, name, message)) => self.tell(at.unwrap_or(place), name, message, Severity::Error),
             }
@@ -247,24 +287,29 @@ impl<'t> Reader<'t> {
 type Complaint = (Option<Place>, &'static str, String);
 
 impl Draft {
-    fn finish(self, common: Option<(bool, Place)>, others: &[Listener]) -> Result<Listener, Complaint> {
+    fn finish(self, common: &Security, others: &[Listener]) -> Result<Listener, Complaint> {
         let Some((bind, place)) = self.bind.clone() else { return Err((None, "listener", String::new())) };
         let bind = self.in_domain(bind)?;
-        match self.allow_anonymous.or(common) {
-            Some((true, _)) => {}
-            Some((false, place)) => {
-                let message = "found false: passwords are not built yet, so nobody could connect; write true";
+        let access = self.security.access.over(&common.access);
+        // A certificate proves a name as a password does.
+        let has_names = access.password_file.is_some() || self.tls.user_name != CertificateName::Unused;
+        // Without a word about listeners mosquitto serves this machine, and anonymous.
+        let is_silent = place == Place::default();
+        let said = self.security.allow_anonymous.or(common.allow_anonymous);
+        match said {
+            Some((false, place)) if !has_names => {
+                let message =
+                    "found false, and there is no password_file: nobody could connect; name one, or write true";
                 return Err((Some(place), "allow_anonymous", message.to_owned()));
             }
-            // Without a word about listeners mosquitto serves this machine, and anonymous.
-            None if place == Place::default() => {}
-            None => {
+            None if !has_names && !is_silent => {
                 let message = format!(
-                    "{bind} would refuse all clients: passwords are not built yet; if whoever reaches it may read and \
-                     write everything, add the line: allow_anonymous true"
+                    "{bind} would refuse all clients: there is no password_file; name one, or, if whoever reaches it \
+                     may come in, add the line: allow_anonymous true"
                 );
                 return Err((None, "listener", message));
             }
+            Some(_) | None => {}
         }
         if others.iter().any(|other| other.bind.is_same_place(&bind)) {
             let other = if matches!(bind, Bind::Unix { .. }) { "path" } else { "port" };
@@ -278,6 +323,8 @@ impl Draft {
             tls,
             proxy_protocol: self.proxy_protocol,
             connections_max: self.connections_max,
+            allow_anonymous: said.map_or(is_silent, |(allowed, _)| allowed),
+            access,
             ..Listener::plain(bind)
         })
     }
@@ -331,6 +378,17 @@ impl Draft {
             tls.revoked = None;
         }
         Ok(Some(tls))
+    }
+}
+
+/// What client identifiers begin with.
+fn id_prefix(value: &str) -> Result<String, String> {
+    match value {
+        "" => Err("found nothing: write what identifiers begin with".to_owned()),
+        value if value.chars().any(char::is_control) => {
+            Err(format!("found {}: write visible characters", quoted(value)))
+        }
+        value => Ok(value.to_owned()),
     }
 }
 
