@@ -6,7 +6,7 @@ use crate::crowd::Crowd;
 use crate::dice::Dice;
 use crate::door::{AttachId, Change, ConnId, Damaged, Delivery, Input, Output, Verdict, Welcome};
 use crate::event::{Cause, Drop, Event, Stats};
-use crate::index::{Index, ListenerId};
+use crate::index::{Index, ListenerId, SubscriptionKey};
 use crate::journal::Journal;
 use crate::letter::{Frames, Letter};
 use crate::listener::{Expiry, Kind, Listener, Listeners, Participant, Presence, Session};
@@ -247,13 +247,25 @@ impl Broker {
     pub fn subscriptions(&self, client_id: &str) -> impl Iterator<Item = SubscriptionStatus> {
         let listener = self.clients.find(client_id, &self.listeners);
         let session = listener.and_then(|id| Some((id, self.listeners.session(id)?)));
-        session.into_iter().flat_map(move |(id, session)| {
-            session.subscriptions.iter().filter_map(move |&key| {
-                let (pattern, share) = self.index.filter(key);
-                let filter = share.map_or_else(|| pattern.to_owned(), |name| format!("$share/{name}/{pattern}"));
-                Some(SubscriptionStatus { filter, options: self.index.member(key, id)?.options })
-            })
-        })
+        session
+            .into_iter()
+            .flat_map(move |(id, session)| session.subscriptions.iter().filter_map(move |&key| self.status(key, id)))
+    }
+
+    /// The subscriptions of a participant, in the order in which they were made.
+    pub fn participant_subscriptions(&self, id: AttachId) -> impl Iterator<Item = SubscriptionStatus> {
+        let listener = self.participants.get(&id).copied();
+        let participant = listener.and_then(|id| match &self.listeners.get(id)?.kind {
+            Kind::Participant(participant) => Some((id, &participant.subscriptions)),
+            Kind::Session(_) => None,
+        });
+        participant.into_iter().flat_map(move |(id, keys)| keys.iter().filter_map(move |&key| self.status(key, id)))
+    }
+
+    fn status(&self, key: SubscriptionKey, listener: ListenerId) -> Option<SubscriptionStatus> {
+        let (pattern, share) = self.index.filter(key);
+        let filter = share.map_or_else(|| pattern.to_owned(), |name| format!("$share/{name}/{pattern}"));
+        Some(SubscriptionStatus { filter, options: self.index.member(key, listener)?.options })
     }
 
     fn attach(&mut self, id: AttachId, role: Role, name: &str) {

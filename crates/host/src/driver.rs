@@ -483,6 +483,8 @@ impl Driver {
                 }
             }
             Output::Script(output) => self.script.perform(now, output, &mut self.log),
+            // This host opens no consoles yet.
+            Output::Console(_) => {}
             Output::Event(event) => self.tell(now, &event),
         }
     }

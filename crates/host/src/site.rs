@@ -369,6 +369,7 @@ impl Builder {
             system_interval: self.config.site.sys_interval,
             version: format!("midge version {}", env!("CARGO_PKG_VERSION")),
             script: crate::limits::script(&self.config),
+            console: node::console::Config::default(),
         };
         let mut node = Node::new(config, fresh_seed()?);
         let mut bad = 0_u64;

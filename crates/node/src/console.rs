@@ -152,7 +152,7 @@ impl Console {
             Input::Closed { session } => {
                 self.sessions.remove(&session);
             }
-            Input::Facts(facts) => self.facts = facts,
+            Input::Facts(facts) => self.facts.clone_from(facts),
             Input::Uploaded { session, outcome } => self.uploaded(session, outcome),
             Input::Fetched { session, outcome } => self.fetched(session, outcome),
             Input::Scanned { session, networks } => self.scanned(session, networks),

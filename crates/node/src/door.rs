@@ -1,5 +1,5 @@
 //! What goes in and what comes out.
-use crate::{ConnId, Lane, SiteId, script};
+use crate::{ConnId, Lane, SiteId, console, script};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -96,6 +96,8 @@ pub enum Input<'a> {
     },
     /// Something for the rules.
     Script(script::Input<'a>),
+    /// Something for the console.
+    Console(console::Input<'a>),
     /// The time of [`crate::Node::poll_timeout`] has come, or a round of the driver ends.
     Timeout,
 }
@@ -130,6 +132,8 @@ pub enum Output {
     /// What the rules want of the world. Never a word to the own broker, a flash variable or a fault: those have been
     /// taken care of.
     Script(rules::Output),
+    /// What the console wants of the world.
+    Console(console::Output),
     /// For the log.
     Event(Event),
 }
@@ -190,6 +194,8 @@ pub enum Damaged {
     Mesh(mesh::Damaged),
     /// One of the rules'.
     Script,
+    /// A setting of the console.
+    Setting(crate::settings::DamagedSetting),
     /// Nobody's.
     Unknown,
 }
@@ -199,6 +205,7 @@ impl fmt::Display for Damaged {
         match self {
             Self::Broker(damaged) => damaged.fmt(f),
             Self::Mesh(damaged) => damaged.fmt(f),
+            Self::Setting(damaged) => damaged.fmt(f),
             Self::Script => f.write_str("a stored record of the rules is damaged or of another version"),
             Self::Unknown => f.write_str("a stored record has a key that nobody knows"),
         }

@@ -10,6 +10,7 @@
 extern crate alloc;
 
 pub mod console;
+mod desk;
 pub mod door;
 mod node;
 mod peers;

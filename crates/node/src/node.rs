@@ -1,3 +1,5 @@
+use crate::console::{self, Console};
+use crate::desk;
 use crate::door::{Change, Damaged, Event, Input, Output};
 use crate::peers::Peers;
 use crate::script::{self, Said, Script};
@@ -17,11 +19,14 @@ use rules::PeerChange;
 const BROKER_KEYS: u8 = b'b';
 const MESH_KEYS: u8 = b'm';
 const SCRIPT_KEYS: u8 = b's';
+const SETTING_KEYS: u8 = b'c';
 
 /// The participant that stands for the embedding program.
 const APPLICATION: AttachId = AttachId(1);
 /// The rules, while a script runs.
-const RULES: AttachId = AttachId(2);
+pub(crate) const RULES: AttachId = AttachId(2);
+/// Whoever talks at the console.
+pub(crate) const CONSOLE: AttachId = AttachId(3);
 /// The participant that says what is below `$SYS`.
 const SYSTEM: AttachId = AttachId(9);
 
@@ -38,6 +43,8 @@ pub struct Config {
     pub version: String,
     /// Limits and choices of the rules.
     pub script: script::Config,
+    /// Limits and choices of the console.
+    pub console: console::Config,
 }
 
 /// A site's place in a mesh.
@@ -53,12 +60,16 @@ pub struct Membership {
 
 /// One site: its broker, its part of the mesh and its rules.
 pub struct Node {
-    broker: Broker,
+    pub(crate) broker: Broker,
     mesh: Option<Mesh>,
-    script: Script,
+    pub(crate) script: Script,
+    pub(crate) console: Console,
+    pub(crate) clock: desk::Clock,
     peers: Peers,
     system: System,
-    outputs: VecDeque<Output>,
+    pub(crate) outputs: VecDeque<Output>,
+    /// What the console says once the batch with this number is committed.
+    held: VecDeque<(u64, Output)>,
     /// Deliveries of one publish to several peers, gathered so that they share one id and one stored body.
     gathered: Option<(Message, Vec<SiteId>)>,
     /// What the mesh was last told about the room for its messages.
@@ -84,10 +95,17 @@ impl Node {
         Self {
             broker: Broker::new(config.broker, broker_seed),
             mesh: config.membership.map(|own| Mesh::new(own.config, own.site, &own.name, seed)),
+            console: Console::new(console::Config {
+                script: config.script.limits.clone(),
+                oddities: config.script.oddities,
+                ..config.console
+            }),
             script: Script::new(config.script),
+            clock: desk::Clock::default(),
             peers: Peers::new(),
             system: System::new(config.system_interval, &config.version),
             outputs: VecDeque::new(),
+            held: VecDeque::new(),
             gathered: None,
             crowded: false,
             sealed: 0,
@@ -109,6 +127,7 @@ impl Node {
                 None => Ok(()),
             },
             Some((&SCRIPT_KEYS, key)) => self.script.restore(key, value).then_some(()).ok_or(Damaged::Script),
+            Some((&SETTING_KEYS, key)) => self.console.restore(key, value).map_err(Damaged::Setting),
             _ => Err(Damaged::Unknown),
         }
     }
@@ -118,7 +137,10 @@ impl Node {
         let own = broker::Input::Attach { id: APPLICATION, role: Role::Application, name: "application" };
         self.broker.handle(now, own);
         self.broker.handle(now, broker::Input::Attach { id: SYSTEM, role: Role::System, name: "$SYS" });
+        self.broker.handle(now, broker::Input::Attach { id: CONSOLE, role: Role::Console, name: "console" });
         self.broker.restored(now);
+        self.console.restored(now);
+        self.tell_settings(now);
         self.system.start(now);
         if let Some(mesh) = &mut self.mesh {
             mesh.restored(now);
@@ -145,7 +167,9 @@ impl Node {
                 self.broker.handle(now, broker::Input::Publish { id: APPLICATION, message });
             }
             Input::Announce { message } => self.broker.handle(now, broker::Input::Publish { id: SYSTEM, message }),
+            Input::Script(script::Input::Clock(clock)) => self.set_clock(now, clock),
             Input::Script(input) => self.script.handle(now, input, &self.broker),
+            Input::Console(input) => self.tell_console(now, input),
             Input::LinkUp { peer, name } => self.tell_mesh(now, mesh::Input::LinkUp { peer, name }),
             Input::LinkDown { peer } => self.tell_mesh(now, mesh::Input::LinkDown { peer }),
             Input::Frame { peer, bytes } => self.tell_mesh(now, mesh::Input::Frame { peer, bytes }),
@@ -170,6 +194,9 @@ impl Node {
                     self.tell_system(now);
                 }
                 self.script.go_on(now, &self.broker);
+                if self.console.poll_timeout().is_some_and(|at| at <= now.instant) {
+                    self.tell_console(now, console::Input::Timeout);
+                }
             }
         }
         self.carry(now);
@@ -183,7 +210,8 @@ impl Node {
     /// When [`Input::Timeout`] is due.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let mesh = self.mesh.as_ref().and_then(Mesh::poll_timeout);
-        let own = self.system.poll_timeout().into_iter().chain(self.script.poll_timeout());
+        let own =
+            self.system.poll_timeout().into_iter().chain(self.script.poll_timeout()).chain(self.console.poll_timeout());
         self.broker.poll_timeout().into_iter().chain(mesh).chain(own).min()
     }
 
@@ -208,6 +236,8 @@ impl Node {
             let mesh = mesh.seal(batch).into_iter();
             changes.extend(mesh.map(|change| own(MESH_KEYS, &change.key, change.value)));
         }
+        let settings = self.console.take_changes().into_iter();
+        changes.extend(settings.map(|change| own(SETTING_KEYS, &change.key, change.value)));
         let script = self.script.seal();
         changes.extend(script.map(|change| own(SCRIPT_KEYS, &change.key, change.value)));
         self.carry(now);
@@ -229,6 +259,9 @@ impl Node {
         self.broker.committed(batch);
         if let Some(mesh) = &mut self.mesh {
             mesh.committed(batch);
+        }
+        while self.held.front().is_some_and(|(held, _)| *held <= batch) {
+            self.outputs.extend(self.held.pop_front().map(|(_, output)| output));
         }
         self.carry(now);
     }
@@ -262,6 +295,28 @@ impl Node {
         &self.script
     }
 
+    /// The console, for `status`.
+    pub fn console(&self) -> &Console {
+        &self.console
+    }
+
+    fn tell_console(&mut self, now: Now, input: console::Input<'_>) {
+        let (sight, console) = self.sight_and_console();
+        console.handle(now, input, &sight);
+    }
+
+    /// What a console says waits until what it has stored is committed.
+    fn console_said(&mut self, now: Now, output: console::Output) {
+        if let console::Output::Changed { name, value } = &output {
+            self.setting_changed(now, name, value);
+        }
+        if self.held.is_empty() && !self.console.has_changes() {
+            self.outputs.push_back(Output::Console(output));
+        } else {
+            self.held.push_back((self.sealed + 1, Output::Console(output)));
+        }
+    }
+
     fn tell_mesh(&mut self, now: Now, input: mesh::Input<'_>) {
         if let Some(mesh) = &mut self.mesh {
             mesh.handle(now, input);
@@ -279,6 +334,10 @@ impl Node {
                 self.mesh_said(now, output);
             } else if let Some(said) = self.script.poll() {
                 self.script_said(now, said);
+            } else if let Some(act) = self.console.poll_act() {
+                self.console_acts(now, act);
+            } else if let Some(output) = self.console.poll_output() {
+                self.console_said(now, output);
             } else {
                 return;
             }
@@ -385,7 +444,7 @@ impl Node {
 
     fn script_said(&mut self, now: Now, said: Said) {
         let input = match said {
-            Said::Host(output) => return self.outputs.push_back(Output::Script(output)),
+            Said::Host(output) => return self.script_asks(now, output),
             Said::Event(event) => return self.outputs.push_back(Output::Event(Event::Script(event))),
             Said::Attach => broker::Input::Attach { id: RULES, role: Role::Rules, name: "rules" },
             Said::Detach => broker::Input::Detach { id: RULES },

@@ -250,7 +250,7 @@ impl World {
                     self.break_link(index, index_of(peer));
                 }
                 // Its sites have no scripts.
-                Output::Script(_) => {}
+                Output::Script(_) | Output::Console(_) => {}
                 // Its sites let everybody in.
                 Output::Verify(_) => {}
                 Output::Event(event) => self.note(|| format!("site {index}: {event:?}")),

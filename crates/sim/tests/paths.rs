@@ -252,6 +252,7 @@ impl Site {
             | Output::Pause(_)
             | Output::Resume(_)
             | Output::Script(_)
+            | Output::Console(_)
             | Output::Verify(_)
             | Output::Event(_) => {}
         }

@@ -5,7 +5,6 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::net::IpAddr;
 use mqtt::{Message, QoS};
-use rules::Dialect;
 
 /// One console. Whoever opens it chooses a number that no other one has or had.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -47,7 +46,7 @@ pub struct Facts {
 }
 
 /// What happens to the console.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub enum Input<'a> {
     /// Somebody wants to talk.
     Opened {
@@ -76,7 +75,7 @@ pub enum Input<'a> {
         session: SessionId,
     },
     /// What the host knows has changed.
-    Facts(Facts),
+    Facts(&'a Facts),
     /// The answer to [`Output::Listen`].
     Uploaded {
         /// Who asked for it.
@@ -294,8 +293,8 @@ pub struct ScriptStatus<'a> {
     pub text: Option<&'a [u8]>,
     /// Whether there is one before it.
     pub has_previous: bool,
-    /// The dialect of what runs now.
-    pub running: Option<Dialect>,
+    /// Whether a script runs.
+    pub is_running: bool,
     /// Events that were handled.
     pub events: u64,
 }

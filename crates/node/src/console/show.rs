@@ -198,7 +198,7 @@ fn show_mqtt(ask: &mut Ask<'_>) {
     retained.tell(ask);
     let connected = ask.view.remote() == Remote::Connected;
     ask.say(if connected { "MQTT client connected" } else { "MQTT client disconnected" });
-    let enabled = ask.view.script().running.is_some();
+    let enabled = ask.view.script().is_running;
     ask.say(if enabled { "Script enabled" } else { "Script disabled" });
 }
 
@@ -229,7 +229,7 @@ fn show_vars(ask: &mut Ask<'_>) {
     const SLOTS: u8 = 8;
     let mut lines = Vec::new();
     let view = ask.view;
-    if view.script().running.is_some() {
+    if view.script().is_running {
         view.variables(&mut |name, value| lines.push(format!("{}: {}", shown(name), shown(value))));
     }
     let mut flash: Vec<(u8, String)> = (1..=SLOTS).map(|slot| (slot, String::new())).collect();

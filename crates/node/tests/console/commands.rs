@@ -1,7 +1,6 @@
 //! Each command and its reply.
 use crate::support::{Bench, World};
 use midge_node::console::{Act, Output, Remote, SessionId};
-use rules::Dialect;
 
 /// Rows of a dialogue on one console: what is said, what comes back.
 fn check(bench: &mut Bench, rows: &[(&str, &str)]) {
@@ -240,7 +239,7 @@ fn mqtt_script_and_variables_are_shown() {
     bench.world = World {
         remote: Remote::Connected,
         script: Some(b"on init\ndo\n\tprintln \x1b1\n".to_vec()),
-        running: Some(Dialect::Compat),
+        is_running: true,
         clients: vec!["phone".into(), "pump".into()],
         ..World::default()
     };

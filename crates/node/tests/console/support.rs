@@ -6,7 +6,6 @@ use midge_node::console::{
 };
 use mqtt::message::MessageOptions;
 use mqtt::{Instant, Message, Now, QoS, Topic, Wall};
-use rules::Dialect;
 
 /// 2026-11-21 08:40:00 UTC, a Saturday.
 pub(crate) const WALL: Wall = Wall(1_795_250_400_000);
@@ -15,7 +14,7 @@ pub(crate) struct World {
     pub(crate) remote: Remote,
     pub(crate) script: Option<Vec<u8>>,
     pub(crate) previous: bool,
-    pub(crate) running: Option<Dialect>,
+    pub(crate) is_running: bool,
     pub(crate) clients: Vec<String>,
     pub(crate) clock_offset: Option<i64>,
 }
@@ -26,7 +25,7 @@ impl Default for World {
             remote: Remote::Disabled,
             script: None,
             previous: false,
-            running: None,
+            is_running: false,
             clients: Vec::new(),
             clock_offset: Some(3_600_000),
         }
@@ -40,7 +39,7 @@ impl View for World {
 
     fn subscriptions(&self, each: &mut dyn FnMut(Option<&str>, &str, QoS)) {
         self.clients.iter().for_each(|id| each(Some(id), "home/#", QoS::AtLeastOnce));
-        if self.running.is_some() {
+        if self.is_running {
             each(None, "a/+", QoS::AtMostOnce);
         }
     }
@@ -55,7 +54,12 @@ impl View for World {
     }
 
     fn script(&self) -> ScriptStatus<'_> {
-        ScriptStatus { text: self.script.as_deref(), has_previous: self.previous, running: self.running, events: 7 }
+        ScriptStatus {
+            text: self.script.as_deref(),
+            has_previous: self.previous,
+            is_running: self.is_running,
+            events: 7,
+        }
     }
 
     fn variables(&self, each: &mut dyn FnMut(&[u8], &[u8])) {
@@ -107,7 +111,7 @@ impl Bench {
             memory_free_bytes: 12_345,
             address: Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7))),
         };
-        bench.handle(Input::Facts(facts));
+        bench.handle(Input::Facts(&facts));
         bench
     }
 
