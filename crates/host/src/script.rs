@@ -1,19 +1,25 @@
-//! What a script has around it: the web, another broker, the time of day, its file. Each slow or foreign thing has a
-//! thread of its own and tells the driver by [`News`].
+//! What a script has around it: the web, another broker, pins, a serial line, the time of day, its file. Each slow or
+//! foreign thing has a thread of its own and tells the driver by [`News`].
+pub mod device;
+mod mdns;
+pub mod ntp;
 pub mod remote;
 mod trust;
 pub mod web;
 
 use crate::clock::Clock;
-use crate::config::{Config, Level, Zone};
+use crate::config::{Config, Level, Listener, Zone};
 use crate::driver::{Bus, Command};
 use crate::log::Log;
+use device::{Board, SerialLine};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use mqtt::{Instant, Now};
+use mdns::Announcer;
+use mqtt::{Instant, Message, MessageOptions, Now, Topic};
 use node::rules::{self, Output, Reply, Side};
 use node::script::{Begin, Input};
 use node::{Input as NodeInput, Node};
+use ntp::NtpClient;
 use remote::{Order, Remote};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -27,10 +33,25 @@ pub enum News {
     Web(web::Answer),
     /// Something about the remote broker.
     Remote(remote::News),
+    /// Something about pins or the serial line.
+    Device(device::News),
+    /// A time server was asked.
+    Ntp(ntp::Attempt),
 }
 
 /// How often the offset of the time zone is looked at: it changes twice a year, at a whole quarter of an hour.
 const ZONE_INTERVAL: Duration = Duration::from_secs(15);
+
+/// What the surroundings must know of their site.
+#[derive(Clone, Copy, Debug)]
+pub struct Neighbourhood<'a> {
+    /// What it is called.
+    pub name: &'a str,
+    /// Where clients can connect.
+    pub listeners: &'a [Listener],
+    /// Spreads the pauses between attempts.
+    pub seed: u64,
+}
 
 /// The world of one script.
 pub struct Surroundings {
@@ -43,6 +64,14 @@ pub struct Surroundings {
     web: Web,
     remote: Option<Remote>,
     place: String,
+    board: Board,
+    serial: Option<SerialLine>,
+    _ntp: Option<NtpClient>,
+    /// Milliseconds to add to the machine's clock, once a time server has said so.
+    correction: Option<i64>,
+    _mdns: Option<Announcer>,
+    /// Why nothing is announced.
+    silent: Option<String>,
 }
 
 impl std::fmt::Debug for Surroundings {
@@ -52,11 +81,11 @@ impl std::fmt::Debug for Surroundings {
 }
 
 impl Surroundings {
-    /// Starts what the configuration asks for. `seed` spreads the pauses between attempts.
+    /// Starts what the configuration asks for.
     ///
     /// # Errors
     /// When the system has no threads to give.
-    pub fn start(config: &Config, site: &str, seed: u64, clock: Clock, bus: Bus) -> io::Result<Self> {
+    pub fn start(config: &Config, site: &Neighbourhood<'_>, clock: Clock, bus: Bus) -> io::Result<Self> {
         let own = &config.script;
         let limits = crate::limits::script(config).limits;
         let teller = bus.clone();
@@ -64,11 +93,32 @@ impl Surroundings {
             teller.send(Command::Script(News::Web(answer)));
         });
         let remote = own.remote.as_ref().map(|place| {
-            let id = own.remote_id.clone().unwrap_or_else(|| format!("midge-{site}"));
-            Remote::start(place, (id, own.ca_file.clone()), seed, clock, move |news| {
+            let id = own.remote_id.clone().unwrap_or_else(|| format!("midge-{}", site.name));
+            let bus = bus.clone();
+            Remote::start(place, (id, own.ca_file.clone()), site.seed, clock, move |news| {
                 bus.send(Command::Script(News::Remote(news)));
             })
         });
+        let teller = bus.clone();
+        let board = Board::start(&config.pins, (Path::new("/sys"), Path::new("/dev")), move |news| {
+            teller.send(Command::Script(News::Device(news)));
+        })?;
+        let serial = config.serial.as_ref().map(|serial| {
+            let bus = bus.clone();
+            SerialLine::start(serial, move |news| {
+                bus.send(Command::Script(News::Device(news)));
+                !bus.is_closed()
+            })
+        });
+        let ntp = config
+            .ntp
+            .as_ref()
+            .map(|ntp| NtpClient::start(ntp, move |attempt| bus.send(Command::Script(News::Ntp(attempt)))));
+        let mdns = config.mdns.as_ref().map(|mdns| Announcer::start(mdns, site.name, site.listeners)).transpose();
+        let (mdns, silent) = match mdns {
+            Ok(mdns) => (mdns, None),
+            Err(why) => (None, Some(why)),
+        };
         Ok(Self {
             file: own.file.clone(),
             bytes_max: limits.script_bytes as u64,
@@ -79,11 +129,20 @@ impl Surroundings {
             web,
             remote: remote.transpose()?,
             place: own.remote.as_ref().map(ToString::to_string).unwrap_or_default(),
+            board,
+            serial: serial.transpose()?,
+            _ntp: ntp.transpose()?,
+            correction: None,
+            _mdns: mdns,
+            silent,
         })
     }
 
     /// The script begins: the one of the file, else the one that is stored.
     pub fn begin(&mut self, now: Now, node: &mut Node, log: &mut Log) {
+        if let Some(why) = self.silent.take() {
+            log.line(now.wall, Level::Warning, format_args!("mDNS: {why}."));
+        }
         self.tell_time(now, node);
         let logging = if self.logging { rules::Logging::On } else { rules::Logging::Off };
         node.handle(now, NodeInput::Script(Input::Logging(logging)));
@@ -113,13 +172,19 @@ impl Surroundings {
         }
     }
 
+    /// Local time, as far as the machine's clock and the time server know it.
     fn tell_time(&mut self, now: Now, node: &mut Node) {
-        self.look_at_zone = now.instant + ZONE_INTERVAL;
-        let at = i64::try_from(now.wall.0).ok().and_then(|millis| Timestamp::from_millisecond(millis).ok());
-        let seconds = at.map_or(0, |at| self.zone.to_offset(at).seconds());
-        let clock = rules::Clock::Set { offset_millis: i64::from(seconds) * 1000 };
+        let millis = i64::try_from(now.wall.0).unwrap_or(i64::MAX).saturating_add(self.correction.unwrap_or(0));
+        let at = Timestamp::from_millisecond(millis).unwrap_or(Timestamp::UNIX_EPOCH);
+        let zone_millis = i64::from(self.zone.to_offset(at).seconds()) * 1000;
+        let clock = rules::Clock::Set { offset_millis: zone_millis + self.correction.unwrap_or(0) };
         if self.clock_set.replace(clock) != Some(clock) {
             node.handle(now, NodeInput::Script(Input::Clock(clock)));
+        }
+        self.look_at_zone = now.instant + ZONE_INTERVAL;
+        if self.correction.is_some() {
+            announce_time(now, &at.to_zoned(self.zone.clone()).strftime("%H:%M:%S").to_string(), node);
+            self.look_at_zone = now.instant + Duration::from_millis(1000 - millis.rem_euclid(1000).unsigned_abs());
         }
     }
 
@@ -136,6 +201,8 @@ impl Surroundings {
                 };
                 node.handle(now, NodeInput::Script(Input::Http { id, reply }));
             }
+            News::Device(news) => self.device_news(now, &news, node, log),
+            News::Ntp(attempt) => self.ntp_news(now, attempt, node, log),
             News::Remote(remote::News::Connected) => {
                 log.line(now.wall, Level::Notice, format_args!("Script: connected to {}.", self.place));
                 node.handle(now, NodeInput::Script(Input::Remote { connected: true }));
@@ -148,6 +215,33 @@ impl Surroundings {
                 let (message, qos, retain) = (&arrival.message, arrival.qos, arrival.retain);
                 node.handle(now, NodeInput::Script(Input::Message { message, qos, retain }));
             }
+        }
+    }
+
+    fn device_news(&mut self, now: Now, news: &device::News, node: &mut Node, log: &mut Log) {
+        let input = match news {
+            device::News::Pin { pin, level } => Input::Pin { pin: *pin, level: *level },
+            device::News::Adc(value) => Input::Adc(*value),
+            device::News::Line(line) => Input::Serial(line),
+            device::News::Trouble(words) => {
+                return log.line(now.wall, Level::Warning, format_args!("Script: {}", visible(words)));
+            }
+        };
+        node.handle(now, NodeInput::Script(input));
+    }
+
+    fn ntp_news(&mut self, now: Now, attempt: ntp::Attempt, node: &mut Node, log: &mut Log) {
+        match attempt.outcome {
+            Ok(millis) => {
+                if self.correction.is_none() {
+                    let seconds = millis as f64 / 1000.0;
+                    let words = format_args!("Time server: this machine's clock differs by {seconds:+.3} s.");
+                    log.line(now.wall, Level::Notice, words);
+                }
+                self.correction = Some(millis);
+                self.tell_time(now, node);
+            }
+            Err(why) => log.line(now.wall, Level::Warning, format_args!("Time server: {}.", visible(&why))),
         }
     }
 
@@ -171,10 +265,14 @@ impl Surroundings {
             }
             Output::System(command) => lacks(now, log, "the console", &String::from_utf8_lossy(&command)),
             Output::Config { name, .. } => lacks(now, log, "settings", &String::from_utf8_lossy(&name)),
-            Output::PinMode { pin, .. } | Output::GpioOut { pin, .. } | Output::Pwm { pin, .. } => {
-                lacks(now, log, "pins", &pin.to_string());
-            }
-            Output::Serial(_) => lacks(now, log, "a serial line", ""),
+            Output::PinMode { pin, mode } => self.board.order(device::Order::Mode(pin, mode)),
+            Output::GpioOut { pin, level } => self.board.order(device::Order::Write(pin, level)),
+            Output::Pwm { pin, per_mille } => self.board.order(device::Order::Pulse(pin, per_mille)),
+            Output::Serial(text) => match &self.serial {
+                Some(line) if line.send(text.clone()) => {}
+                Some(_) => log.line(now.wall, Level::Warning, "Script: the serial line does not take any more."),
+                None => lacks(now, log, "a serial line", &String::from_utf8_lossy(&text)),
+            },
             // The node has taken care of these.
             Output::Publish { side: Side::Local, .. }
             | Output::Subscribe { side: Side::Local, .. }
@@ -188,6 +286,14 @@ impl Surroundings {
         if let Some(remote) = &self.remote {
             remote.order(order);
         }
+    }
+}
+
+fn announce_time(now: Now, text: &str, node: &mut Node) {
+    let topic = Topic::parse("$SYS/broker/time").ok();
+    let message = topic.and_then(|topic| Message::new(topic, text.as_bytes(), MessageOptions::default()).ok());
+    if let Some(message) = message {
+        node.handle(now, NodeInput::Announce { message: &message });
     }
 }
 

@@ -11,7 +11,7 @@ use crate::identity::{self, IdentityError};
 use crate::log::Log;
 use crate::mailbox::Mailbox;
 use crate::resolve;
-use crate::script::Surroundings;
+use crate::script::{Neighbourhood, Surroundings};
 use crate::status::{About, Status};
 use crate::store::{Store, StoreError, SyncMode};
 use crate::tls::TlsError;
@@ -187,7 +187,7 @@ impl Site {
             let words = format_args!("Opening HTTP listen socket on {}.", http.address());
             builder.log.line(builder.now.wall, crate::config::Level::Notice, words);
         }
-        let script = builder.surroundings(bus.clone())?;
+        let script = builder.surroundings(&clients.listeners(), bus.clone())?;
         let about = About {
             name: builder.name(),
             site: rendezvous::PeerKey::from_seed(&key).0,
@@ -428,10 +428,10 @@ impl Builder {
         Ok(paths)
     }
 
-    fn surroundings(&self, bus: Bus) -> Result<Surroundings, StartError> {
+    fn surroundings(&self, listeners: &[Listener], bus: Bus) -> Result<Surroundings, StartError> {
         let seed = fresh_seed()?.iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte));
-        Surroundings::start(&self.config, &self.name(), seed, self.clock, bus)
-            .map_err(system("can't start the script's threads"))
+        let site = Neighbourhood { name: &self.name(), listeners, seed };
+        Surroundings::start(&self.config, &site, self.clock, bus).map_err(system("can't start the script's threads"))
     }
 
     fn announce(&mut self, listeners: &[Listener], token: Option<&Token>, damaged: &[String]) {

@@ -2,12 +2,15 @@
 use super::access::AccessWords;
 use super::address::{Address, Mailbox, RemoteBroker, TurnServer};
 use super::report::quoted;
-use super::{Bind, CertificateName, Config, Level, LogTarget, Protocol, QueueFull, Tls, TlsVersion, Zone, units};
+use super::{
+    AnalogPlace, Bind, CertificateName, Config, Level, LogTarget, Mdns, Ntp, PinPlace, Protocol, QueueFull, Serial,
+    Tls, TlsVersion, Zone, units,
+};
 use crate::store::SyncMode;
 use mqtt::topic::{Filter, FilterBuf};
 use node::rules::Oddities;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::path::PathBuf;
 use std::time::Duration;
 use toml::Spanned;
@@ -102,12 +105,10 @@ pub(super) const NOT_BUILT: &[NotBuilt] = &[
     later("", "user", "users stand in a file: make it with midge passwd, and name it in [access] password_file"),
     later("", "bridge", "bridges to classic brokers are not built yet"),
     later("", "rules", "scripts stand in [script]"),
+    later("", "device", "pins stand in [pins], a serial line in [serial]"),
+    later("", "pin", "pins stand in [pins]"),
     later("", "console", "the console is not built yet"),
-    later("", "device", "devices are not built yet"),
-    later("", "pin", "devices are not built yet"),
     later("", "metrics", "write [http] bind = \"127.0.0.1:9883\": metrics are at /metrics there"),
-    later("", "ntp", "setting the time by NTP is not built yet"),
-    later("", "mdns", "mDNS is not built yet"),
 ];
 
 /// All sections; the keys of `[limits]` are `queue_full` and the rows of [`super::LIMITS`].
@@ -141,6 +142,28 @@ pub(super) const SECTIONS: &[Section] = &[
         is_list: false,
         doc: "The rules of the site ([rules.md](rules.md)) and what they have around them.",
         keys: SCRIPT,
+    },
+    Section {
+        name: "pins",
+        is_list: false,
+        doc: "What the pins of scripts are on this machine: a line of a GPIO chip, a channel of a PWM chip, or a file \
+              that stands for one.",
+        keys: PINS,
+    },
+    Section { name: "serial", is_list: false, doc: "The serial line of scripts.", keys: SERIAL },
+    Section {
+        name: "ntp",
+        is_list: false,
+        doc: "Whose time scripts go by, if not the machine's. The machine's clock is never set. Once the server has \
+              answered, `$SYS/broker/time` tells the local time each second.",
+        keys: NTP,
+    },
+    Section {
+        name: "mdns",
+        is_list: false,
+        doc: "The listeners that other machines can reach, announced on the local network as `_mqtt._tcp`, \
+              with TLS as `_secure-mqtt._tcp`.",
+        keys: MDNS,
     },
 ];
 
@@ -664,6 +687,176 @@ const SCRIPT: &[Key] = &[
         read: |draft, value| set(&mut draft.config.script.ca_file, path(value).map(Some)),
     },
 ];
+
+const PINS: &[Key] = &[
+    Key {
+        name: "4",
+        takes: "`\"gpiochipN:LINE\"`, `\"pwmchipN:CHANNEL\"` or `\"sim:/PATH\"`",
+        default: "a pin without a place does nothing, and the log says so",
+        example: "\"gpiochip0:17\"",
+        doc: "Pin 4 of the script; all numbers from 0 to 255 likewise. A simulated pin is a file that holds `0` or `1`.",
+        read: |draft, value| pin(draft, 4, value),
+    },
+    Key {
+        name: "adc",
+        takes: "`\"iio:deviceN:CHANNEL[/FULL]\"`",
+        default: "none",
+        example: "\"iio:device0:0/4095\"",
+        doc: "The analog input `$adc`; FULL is the reading that scripts see as 1023 (4095 if nothing is said).",
+        read: |draft, value| set(&mut draft.config.pins.adc, analog(value).map(Some)),
+    },
+    Key {
+        name: "pwm_hz",
+        takes: "number from 1 to 1000000",
+        default: "`1000`",
+        example: "50",
+        doc: "Periods of the pulses in a second.",
+        read: |draft, value| set(&mut draft.config.pins.pwm_hz, within(value, 1..=1_000_000)),
+    },
+];
+
+/// Analog inputs with 12 bits are the most usual.
+const ADC_FULL: u32 = 4095;
+
+const SERIAL: &[Key] = &[Key {
+    name: "device",
+    takes: "`\"PATH[:BITRATE]\"`",
+    default: "none",
+    example: "\"/dev/ttyUSB0:9600\"",
+    doc: "The tty, and bits in a second (115200 if nothing is said); 8 data bits, no parity. It is opened again after it \
+          was unplugged.",
+    read: |draft, value| set(&mut draft.config.serial, serial(value).map(Some)),
+}];
+
+const NTP: &[Key] = &[
+    Key {
+        name: "server",
+        takes: "`\"HOST[:PORT]\"`",
+        default: "`\"pool.ntp.org\"` if the section has another key",
+        example: "\"pool.ntp.org\"",
+        doc: "The server.",
+        read: |draft, value| {
+            let server = text(value)
+                .and_then(|name| Address::parse(name, Some(NTP_PORT)).map_err(|reason| fault(value, reason)))?;
+            ntp(draft).server = server;
+            Ok(())
+        },
+    },
+    Key {
+        name: "interval",
+        takes: "number of seconds from 15 to 86400",
+        default: "`300`",
+        example: "3600",
+        doc: "Between two questions.",
+        read: |draft, value| {
+            let seconds = within(value, 15..=86_400)?;
+            ntp(draft).interval = Duration::from_secs(u64::from(seconds));
+            Ok(())
+        },
+    },
+];
+
+const NTP_PORT: u16 = 123;
+
+const MDNS: &[Key] = &[
+    Key {
+        name: "name",
+        takes: "letters, digits and `-`",
+        default: "`\"mqtt\"` if the section has another key",
+        example: "\"mqtt\"",
+        doc: "The machine answers to this name and `.local`; `mqtt` is what the old firmware answered to.",
+        read: |draft, value| {
+            let name = host_label(value)?;
+            mdns(draft).name = name;
+            Ok(())
+        },
+    },
+    Key {
+        name: "interfaces",
+        takes: "list of names",
+        default: "`[]`, which is all",
+        example: "[\"wlan0\"]",
+        doc: "Only on these network interfaces.",
+        read: |draft, value| {
+            let interfaces = list(value, |name| Ok(name.to_owned()))?;
+            mdns(draft).interfaces = interfaces;
+            Ok(())
+        },
+    },
+];
+
+fn serial(value: &Value<'_>) -> Result<Serial, Fault> {
+    const BITRATE: u32 = 115_200;
+    let whole = text(value)?;
+    let (device, bitrate) = match whole.rsplit_once(':') {
+        Some((device, bitrate)) => (device, bitrate.parse().ok().filter(|rate| (50..=4_000_000).contains(rate))),
+        None => (whole, Some(BITRATE)),
+    };
+    match bitrate.filter(|_| device.starts_with('/') && !device.contains('\0')) {
+        Some(bitrate) => Ok(Serial { device: device.into(), bitrate }),
+        None => Err(fault(value, format!("{}: write \"/dev/TTY\" or \"/dev/TTY:BITRATE\"", found(whole)))),
+    }
+}
+
+fn ntp(draft: &mut Draft) -> &mut Ntp {
+    let server = Address { host: "pool.ntp.org".to_owned(), port: NTP_PORT };
+    draft.config.ntp.get_or_insert_with(|| Ntp { server, interval: Duration::from_secs(300) })
+}
+
+fn mdns(draft: &mut Draft) -> &mut Mdns {
+    draft.config.mdns.get_or_insert_with(|| Mdns { name: "mqtt".to_owned(), interfaces: Vec::new() })
+}
+
+/// A pin's place on this machine.
+pub(super) fn pin(draft: &mut Draft, number: u8, value: &Value<'_>) -> Result<(), Faults> {
+    let place = place(text(value)?)
+        .ok_or_else(|| fault(value, "write \"gpiochip0:LINE\", \"pwmchip0:CHANNEL\" or \"sim:/PATH\"".to_owned()))?;
+    draft.config.pins.places.insert(number, place);
+    Ok(())
+}
+
+fn place(text: &str) -> Option<PinPlace> {
+    if let Some(path) = text.strip_prefix("sim:") {
+        return path.starts_with('/').then(|| PinPlace::Simulated(path.into()));
+    }
+    let (chip, number) = text.split_once(':')?;
+    let number = number.parse().ok()?;
+    let is_chip = |kind: &str| {
+        let digits = chip.strip_prefix(kind)?;
+        (!digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())).then(|| chip.to_owned())
+    };
+    let gpio = is_chip("gpiochip").map(|chip| PinPlace::Gpio { chip, line: number });
+    gpio.or_else(|| is_chip("pwmchip").map(|chip| PinPlace::Pwm { chip, channel: number }))
+}
+
+fn analog(value: &Value<'_>) -> Result<AnalogPlace, Fault> {
+    let parsed = text(value)?.strip_prefix("iio:device").and_then(|rest| {
+        let (device, rest) = rest.split_once(':')?;
+        let (channel, full) = rest.split_once('/').map_or((rest, None), |(channel, full)| (channel, Some(full)));
+        let full = full.map_or(Some(ADC_FULL), |full| full.parse().ok().filter(|full| *full > 0))?;
+        let device = format!("iio:device{}", device.parse::<u32>().ok()?);
+        Some(AnalogPlace { device, channel: channel.parse().ok()?, full })
+    });
+    parsed.ok_or_else(|| fault(value, "write \"iio:device0:CHANNEL\" or \"iio:device0:CHANNEL/FULL\"".to_owned()))
+}
+
+fn within(value: &Value<'_>, range: RangeInclusive<u32>) -> Result<u32, Fault> {
+    let found = number(value).and_then(|number| u32::try_from(number).ok()).filter(|number| range.contains(number));
+    found.ok_or_else(|| fault(value, format!("write a number from {} to {}", range.start(), range.end())))
+}
+
+/// One label of a host name.
+fn host_label(value: &Value<'_>) -> Result<String, Fault> {
+    let name = text(value)?;
+    let is_good = (1..=63).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+        && !name.starts_with('-')
+        && !name.ends_with('-');
+    if is_good {
+        return Ok(name.to_owned());
+    }
+    Err(fault(value, format!("{}: write up to 63 letters, digits and '-', without .local", found(name))))
+}
 
 /// A zone that this machine knows.
 fn zone(value: &Value<'_>) -> Result<Zone, Fault> {

@@ -27,6 +27,7 @@ pub use report::{Problem, Report, Severity};
 use crate::store::SyncMode;
 use mqtt::topic::{Filter, FilterBuf};
 use node::rules;
+use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -60,6 +61,14 @@ pub struct Config {
     pub log: Log,
     /// The rules of the site.
     pub script: Script,
+    /// Where scripts find their pins.
+    pub pins: Pins,
+    /// The serial line of scripts.
+    pub serial: Option<Serial>,
+    /// Whose time scripts go by; `None`: the machine's.
+    pub ntp: Option<Ntp>,
+    /// What is announced on the local network.
+    pub mdns: Option<Mdns>,
 }
 
 /// Who this site is and where it keeps its state.
@@ -121,6 +130,82 @@ pub struct Script {
     pub remote: Option<RemoteBroker>,
     /// Client identifier there; `None`: made from the site's name.
     pub remote_id: Option<String>,
+}
+
+/// Where scripts find their pins.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Pins {
+    /// By the script's numbers.
+    pub places: BTreeMap<u8, PinPlace>,
+    /// The analog input.
+    pub adc: Option<AnalogPlace>,
+    /// Periods of pulses in a second.
+    pub pwm_hz: u32,
+}
+
+impl Default for Pins {
+    fn default() -> Self {
+        Self { places: BTreeMap::new(), adc: None, pwm_hz: 1000 }
+    }
+}
+
+/// What a pin is on this machine.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum PinPlace {
+    /// A line of a GPIO chip.
+    Gpio {
+        /// File name below `/dev`.
+        chip: String,
+        /// Its offset there.
+        line: u32,
+    },
+    /// A channel of a PWM chip.
+    Pwm {
+        /// Name below `/sys/class/pwm`.
+        chip: String,
+        /// Its number there.
+        channel: u32,
+    },
+    /// A file that holds `0` or `1`.
+    Simulated(PathBuf),
+}
+
+/// A channel of an analog input.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AnalogPlace {
+    /// Name below `/sys/bus/iio/devices`.
+    pub device: String,
+    /// Its number there.
+    pub channel: u32,
+    /// The reading that scripts see as 1023.
+    pub full: u32,
+}
+
+/// The serial line of scripts.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Serial {
+    /// The tty.
+    pub device: PathBuf,
+    /// Bits in a second.
+    pub bitrate: u32,
+}
+
+/// Whose time scripts go by.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Ntp {
+    /// The server.
+    pub server: Address,
+    /// Between two questions.
+    pub interval: Duration,
+}
+
+/// What is announced on the local network.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Mdns {
+    /// The name before `.local`.
+    pub name: String,
+    /// Only on these network interfaces; empty: on all.
+    pub interfaces: Vec<String>,
 }
 
 /// Where local time is taken from.
@@ -187,6 +272,10 @@ impl Default for Config {
             queue_full: QueueFull::default(),
             log: Log { level: Level::Info, to: LogTarget::Stderr },
             script: Script::default(),
+            pins: Pins::default(),
+            serial: None,
+            ntp: None,
+            mdns: None,
         }
     }
 }

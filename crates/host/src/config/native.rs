@@ -80,6 +80,14 @@ impl Reader<'_> {
                 if let Err(fault) = self.limit(name.get_ref(), value) {
                     self.error(fault.span, full_name(), fault.message);
                 }
+            } else if section.name == "pins"
+                && let Ok(number) = name.get_ref().parse::<u8>()
+            {
+                if let Err(faults) = keys::pin(&mut self.draft, number, value) {
+                    for fault in faults.0 {
+                        self.error(fault.span, full_name(), fault.message);
+                    }
+                }
             } else {
                 self.unknown_key(section, name.get_ref(), name.span());
             }
