@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import struct
 import subprocess
 import threading
 import time
@@ -332,6 +333,64 @@ def greedy_script(workdir):
     site.stop()
 
 
+PINS = """% midge
+on init do gpio_pinmode 5, output subscribe local "lamp"
+on gpio_interrupt 4 pullup do publish local "switch", $this_gpio
+on topic local "lamp" do gpio_out 5, $this_data gpio_pwm 6, $this_data * 500
+"""
+
+
+def simulated_pins(workdir):
+    """A switch and a lamp that are files; a pin that the machine does not have is named."""
+    switch, lamp, dimmer = workdir / "switch", workdir / "lamp", workdir / "dimmer"
+    pins = f'[pins]\n4 = "sim:{switch}"\n5 = "sim:{lamp}"\n6 = "sim:{dimmer}"'
+    site = Site(workdir, PINS, pins).start()
+    until("the switch rests", switch.exists)
+    # Its first level is no edge.
+    time.sleep(0.3)
+    listen = site.heard("switch")
+    switch.write_text("0")
+    assert listen() == "switch 0"
+    site.publish("lamp", "1")
+    until("the lamp is on", lambda: lamp.read_text() == "1")
+    until("the dimmer is half way", lambda: dimmer.exists() and dimmer.read_text() == "500/1000")
+    site.stop()
+    site = Site(workdir, PINS, '[pins]\n4 = "gpiochip99:3"').start()
+    site.says("gpiochip99")
+    site.says("pin 5 is not in the configuration")
+    site.stop()
+
+
+def time_server(port_holder, ahead):
+    """Answers as a server whose clock is ahead."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 0))
+        port_holder.append(server.getsockname()[1])
+        while True:
+            request, asker = server.recvfrom(512)
+            seconds = time.time() + ahead + 2208988800
+            stamp = struct.pack("!II", int(seconds), int(seconds % 1 * 2**32))
+            server.sendto(b"\x24\x02" + bytes(14) + stamp + request[40:48] + stamp + stamp, asker)
+
+
+def time_of_a_server(workdir):
+    """Local time is the server's, in the zone of the configuration, and told each second."""
+    ports = []
+    threading.Thread(target=time_server, args=(ports, 7200), daemon=True).start()
+    until("the time server is there", lambda: ports)
+    script = '% midge\non init do subscribe local "when"\non topic local "when" do publish local "then", $timestamp'
+    site = Site(workdir, script, f'timezone = "+1"\n[ntp]\nserver = "127.0.0.1:{ports[0]}"').start()
+    site.says("clock differs by +7200.")
+    expected = time.strftime("%H:%M", time.gmtime(time.time() + 7200 + 3600))
+    for topic in ["$SYS/broker/time", "then"]:
+        listen = site.heard(topic)
+        site.publish("when", "")
+        said = listen()
+        late = time.strftime("%H:%M", time.gmtime(time.time() + 7200 + 3600))
+        assert said.startswith((f"{topic} {expected}:", f"{topic} {late}:")), said
+    site.stop()
+
+
 def of_its_own(workdir):
     """`midge script run`: a broker for one script, gone with it."""
     port = free_port()
@@ -356,5 +415,7 @@ runner.run([
     remote_broker,
     remote_broker_with_tls,
     greedy_script,
+    simulated_pins,
+    time_of_a_server,
     of_its_own,
 ])
