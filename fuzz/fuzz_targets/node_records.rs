@@ -62,7 +62,8 @@ fn start(life: u8, store: &Store) -> Node {
     let mesh = MeshConfig { outbox_messages_max: 5, interest_filters_max: 4, ..MeshConfig::default() };
     let membership = Membership { site: SiteId([1; 32]), name: "fuzz".into(), config: mesh };
     let broker = BrokerConfig { queue_messages_max: 5, retained_count_max: 4, sessions_max: 4, ..Default::default() };
-    let mut node = Node::new(Config { broker, membership: Some(membership) }, [life; 32]);
+    let config = Config { broker, membership: Some(membership), ..Config::default() };
+    let mut node = Node::new(config, [life; 32]);
     for (key, value) in store {
         if let Err(damage) = node.restore(key, value) {
             assert!(!damage.to_string().is_empty());
