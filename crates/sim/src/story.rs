@@ -19,6 +19,10 @@ pub enum Planted {
     StaysApart,
     /// Somebody copies messages between two sites, back and forth.
     CopiesInCircles,
+    /// A device's words are changed on their way.
+    ChangesWords,
+    /// Links break all the time, and nobody counts that as a fault.
+    Flaps,
 }
 
 /// A run that can be repeated from its seed.
@@ -79,7 +83,10 @@ impl Story {
         let compared = plot.world.clock + 70 * SECOND;
         plot.world.run_until(compared);
         verdicts.extend(checker::deliveries(&plot.world, plot.kind));
-        verdicts.extend(checker::retained(&plot.world));
+        // What a torn record said may be gone: that is told, but nobody knows it any more.
+        if !disks {
+            verdicts.extend(checker::retained(&plot.world));
+        }
         verdicts.extend(checker::frames_bounded(&plot.world, plot.faults));
         verdicts.extend(plot.silence());
         let messages = plot.world.devices.iter().map(|device| device.spoken.len() as u64).sum();
@@ -93,6 +100,8 @@ struct Plot {
     planted: Option<Planted>,
     kind: Faults,
     faults: u64,
+    /// Disks are torn when sites die.
+    is_torn: bool,
     speakers: Vec<usize>,
     numbers: Vec<[u64; TOPICS.len()]>,
     /// Of what each speaker has said on topics that all speakers write.
@@ -123,9 +132,10 @@ impl Plot {
         }
         let numbers = vec![[0; TOPICS.len()]; speakers.len()];
         let kind = Faults::default();
+        let is_torn = chooser.below(8) == 0 && story.planted.is_none();
         let copied = vec![0; world.devices.len()];
         let shared = vec![0; speakers.len()];
-        Self { world, planted: story.planted, kind, faults: 0, speakers, numbers, shared, copied }
+        Self { world, planted: story.planted, kind, faults: 0, is_torn, speakers, numbers, shared, copied }
     }
 
     /// Devices talk while things break.
@@ -147,6 +157,9 @@ impl Plot {
             }
             if self.planted == Some(Planted::CopiesInCircles) {
                 self.copy();
+            }
+            if self.planted == Some(Planted::Flaps) {
+                self.flap();
             }
             let later = self.world.clock + self.world.dice.below(60_000);
             self.world.run_until(later);
@@ -175,6 +188,11 @@ impl Plot {
             self.world.publish(device, later, retain);
         }
         self.world.publish(device, word, retain);
+        if self.planted == Some(Planted::ChangesWords)
+            && let Some(said) = self.world.devices[device].spoken.last_mut()
+        {
+            said.payload.push('0');
+        }
         if self.world.dice.chance(150) {
             self.write_shared(device, which);
         }
@@ -210,6 +228,13 @@ impl Plot {
                 let rest = self.world.dice.below(500_000);
                 self.kind.connections = true;
                 self.world.crash(a, rest);
+                if self.is_torn {
+                    let site = &mut self.world.sites[a];
+                    if site.disk.tear(&[], &mut self.world.dice) {
+                        self.kind.disks = true;
+                        self.world.note(|| format!("the disk of site {a} is torn"));
+                    }
+                }
                 if self.planted == Some(Planted::ForgetsLedger) {
                     // The mesh's records of what it has accepted.
                     self.world.sites[a].disk.forget(b"ml");
@@ -217,6 +242,14 @@ impl Plot {
             }
         }
         self.world.settle();
+    }
+
+    fn flap(&mut self) {
+        for _ in 0..100 {
+            self.world.break_link(0, 1);
+            let soon = self.world.clock + 30_000;
+            self.world.run_until(soon);
+        }
     }
 
     /// A script at two sites that copies what it hears at one to the other: the loop that no broker can prevent.

@@ -35,7 +35,23 @@ fn sites_that_stay_apart_differ() {
 
 #[test]
 fn a_script_that_copies_in_circles_is_restless() {
-    finds(Planted::CopiesInCircles, |verdict| matches!(verdict, Verdict::Restless(_) | Verdict::Unbounded(_)));
+    finds(Planted::CopiesInCircles, |verdict| matches!(verdict, Verdict::Restless(_)));
+}
+
+#[test]
+fn changed_words_are_invented() {
+    finds(Planted::ChangesWords, |verdict| matches!(verdict, Verdict::Invented(_)));
+}
+
+#[test]
+fn links_that_break_all_the_time_send_too_many_frames() {
+    finds(Planted::Flaps, |verdict| matches!(verdict, Verdict::Unbounded(_)));
+}
+
+#[test]
+fn disks_are_torn_in_some_worlds() {
+    let torn = |seed| Story { trace: true, ..Story::new(seed) }.run().trace.iter().any(|line| line.contains("is torn"));
+    assert!((0..40).any(torn), "no disk is ever torn");
 }
 
 #[test]
