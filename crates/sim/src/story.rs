@@ -227,6 +227,10 @@ impl Plot {
             _ => {
                 let rest = self.world.dice.below(500_000);
                 self.kind.connections = true;
+                if self.planted.is_none() && !self.is_torn && self.world.dice.chance(400) {
+                    self.world.doom(a, rest);
+                    return self.world.settle();
+                }
                 self.world.crash(a, rest);
                 if self.is_torn {
                     let site = &mut self.world.sites[a];
@@ -266,6 +270,7 @@ impl Plot {
     }
 
     fn heal(&mut self) {
+        self.world.spare();
         self.world.network.weather = Weather::FAIR;
         if self.planted != Some(Planted::StaysApart) {
             self.world.network.mend();

@@ -38,6 +38,8 @@ pub struct World {
     pub dice: Dice,
     /// How the sites are driven.
     pub shell: Shell,
+    /// Who dies in its next batch, and for how long.
+    doomed: Option<(usize, u64)>,
     /// What happened, if somebody wants to read it.
     pub trace: Option<Vec<String>>,
     generation: u32,
@@ -53,6 +55,7 @@ impl World {
             devices: Vec::new(),
             dice: Dice::new(seed),
             shell: Shell::Right,
+            doomed: None,
             trace: None,
             generation: 0,
         }
@@ -199,7 +202,12 @@ impl World {
                 spoke |= self.device_speaks(now, index);
             }
             for index in 0..self.sites.len() {
-                spoke |= self.perform(now, index);
+                let said = self.perform(now, index);
+                spoke |= said;
+                if said && let Some((_, rest)) = self.doomed.take_if(|(site, _)| *site == index) {
+                    self.crash(index, rest);
+                    continue;
+                }
                 self.seal(now, index);
                 spoke |= self.perform(now, index);
             }
@@ -331,8 +339,18 @@ impl World {
         self.settle();
     }
 
-    /// The site dies at this very point: a batch may be drained and not sealed, sealed and not committed, committed
-    /// and not performed. It starts again after `rest` microseconds.
+    /// The site will die in the middle of its next batch: drained and not sealed.
+    pub fn doom(&mut self, index: usize, rest: u64) {
+        self.doomed = Some((index, rest));
+    }
+
+    /// Nobody will die any more.
+    pub fn spare(&mut self) {
+        self.doomed = None;
+    }
+
+    /// The site dies at this very point, between two batches: some are sealed and not committed, or committed and not
+    /// performed. It starts again after `rest` microseconds.
     pub fn crash(&mut self, index: usize, rest: u64) {
         self.note(|| format!("site {index} dies"));
         self.sites[index].node = None;
