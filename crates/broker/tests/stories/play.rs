@@ -188,7 +188,8 @@ impl Stage {
     fn client(&mut self, who: &str, what: &str) {
         let (verb, rest) = what.split_once(' ').unwrap_or((what, ""));
         if matches!(verb, "CONNECT" | "OPEN") {
-            self.open(who, words::version(rest));
+            let identity = rest.split(' ').find_map(|word| word.strip_prefix("cert="));
+            self.open(who, words::version(rest), identity);
         }
         let Some(client) = self.clients.get_mut(who) else { panic!("{who} is not connected") };
         let conn = client.conn;
@@ -224,7 +225,7 @@ impl Stage {
         }
     }
 
-    fn open(&mut self, who: &str, version: Version) {
+    fn open(&mut self, who: &str, version: Version, identity: Option<&str>) {
         self.generation += 1;
         let slot = (0..).find(|slot| self.clients.values().all(|client| client.conn.slot != *slot)).unwrap();
         let conn = ConnId { slot, generation: self.generation };
@@ -233,7 +234,7 @@ impl Stage {
             self.clients.insert(format!("{who}'"), old);
         }
         self.clients.insert(who.into(), Client { conn, version, stalled: false, unread: Vec::new() });
-        self.broker.handle(self.now, Input::Opened { conn, origin: "192.0.2.1:1", identity: None });
+        self.broker.handle(self.now, Input::Opened { conn, origin: "192.0.2.1:1", identity });
     }
 
     fn participant(&mut self, who: &str, what: &str) {

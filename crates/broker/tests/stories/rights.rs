@@ -35,6 +35,20 @@ impl Policy for Rules {
 }
 
 #[test]
+fn a_certificate_goes_before_what_a_client_says_of_itself() {
+    let story = |cert: &str, user: &str| {
+        format!(
+            "RULES write=no/# · r: CONNECT · r: SUB # · a: OPEN cert={cert} · a: ALL CONNECT user={user} \
+             | a: PUB no/x '1'"
+        )
+    };
+    check(&story("boss", "mallory"), "r< PUB no/x '1'");
+    check(&story("mallory", "boss"), "");
+    let config = Config { admission: Admission::Verified, ..Config::default() };
+    check_with(config, "a: OPEN cert=boss · a: ALL CONNECT user=mallory", "a< VERIFY boss");
+}
+
+#[test]
 fn a_publish_that_is_not_allowed_reaches_nobody() {
     let to = "LOG · RULES write=no/# · r: CONNECT · r: SUB # q2";
     let denied = "Denied PUBLISH from a ('no/x'): Not authorized.";
