@@ -734,7 +734,7 @@ CONFIGS = [
     (".conf", "listener\n", "listener"),
     (".conf", "listener abc\n", ":1"),
     (".conf", "allow_anonymous false\n", "allow_anonymous"),
-    (".conf", "password_file /x\n", "password_file"),
+    (".conf", "psk_file /x\n", "psk_file"),
     (".conf", "port 1883 1884 1885\n", "port"),
     (".conf", "include_dir /nowhere\n", "include_dir"),
     (".conf", b"listener 1883\n\xff\xff\n", "UTF-8"),

@@ -334,7 +334,7 @@ def greedy_script(workdir):
 
 
 PINS = """% midge
-on init do gpio_pinmode 5, output subscribe local "lamp"
+on init do gpio_pinmode 5 output subscribe local "lamp"
 on gpio_interrupt 4 pullup do publish local "switch", $this_gpio
 on topic local "lamp" do gpio_out 5, $this_data gpio_pwm 6, $this_data * 500
 """
