@@ -149,7 +149,7 @@ impl Gateway {
     }
 }
 
-/// What was handed over is still sent, within [`FAREWELL`].
+/// What was handed over is still sent, within a few seconds.
 impl Drop for Gateway {
     fn drop(&mut self) {
         self.order(Order::Stop);

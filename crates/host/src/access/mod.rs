@@ -1,7 +1,7 @@
 //! Who may come in and do what: the rules read from files, the questions of the broker answered, slow ones elsewhere.
 //!
 //! The driver owns a [`Gate`]. What takes no time it answers at once; a password is checked by the threads of
-//! [`workers`], so many at a time for each address. [`Reloader`] reads the files again, on the thread of whoever asks.
+//! `workers`, so many at a time for each address. [`Reloader`] reads the files again, on the thread of whoever asks.
 mod files;
 mod gate;
 mod realm;
