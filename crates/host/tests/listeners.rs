@@ -344,7 +344,7 @@ fn listeners_addresses_and_rates_have_limits() {
 }
 
 #[test]
-fn half_open_connections_end_and_disturb_nobody() {
+fn d12_half_open_connections_end_and_disturb_nobody() {
     let stage = Stage::new();
     let secure = Listener { tls: Some(stage.tls()), ..listener() };
     let frames = Listener { protocol: Protocol::WebSockets, ..listener() };

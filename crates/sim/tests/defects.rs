@@ -4,7 +4,7 @@
 //! (shared topics, clear passwords), J8 and L12 (nobody gets back in after a lost connection) in the rendezvous', D10
 //! and D11 (no second start, candidates ignored), L1, L2, L4, L7, L9 (no ICE restart, no sending after a cut, keys not
 //! checked, few candidates, no new association) in the link's, D12 (a failed TLS handshake keeps its slot) in
-//! `tests/real/foreign.py`.
+//! the host's `listeners.rs`.
 use midge_sim::World;
 use midge_sim::device::{Device, Word};
 use mqtt::client::WillOptions;
