@@ -312,6 +312,7 @@ impl Driver {
             }
             Command::Control(request, asker) => {
                 let reply = self.answer(now, &request);
+                self.log.flush();
                 let _ = asker.send(reply);
             }
             Command::Checked(checked) => self.password_checked(now, checked),
@@ -440,6 +441,8 @@ impl Driver {
         }
         // Sealing builds the frames to the peers.
         self.drain(now);
+        // Whoever has an answer finds in the log what led to it.
+        self.log.flush();
         self.clients.flush(&mut self.node, now);
         // A write that emptied a buffer may have let the node go on with what was waiting.
         self.drain(now);

@@ -322,6 +322,7 @@ fn a_unix_socket_has_its_mode_and_goes_with_the_site() {
 #[test]
 fn listeners_addresses_and_rates_have_limits() {
     let stage = Stage::new();
+    let started = Instant::now();
     let small = Listener { connections_max: Some(1), ..listener() };
     let site = stage.site(vec![small, listener()], |config| {
         config.limits.connections_per_address_max = 3;
@@ -338,9 +339,10 @@ fn listeners_addresses_and_rates_have_limits() {
     assert_eq!(site.status().unwrap().broker.turned_away, 2);
     drop((first, second, third));
     eventually("gone", || site.status().unwrap().broker.clients == 0);
-    // Ten seconds' worth of one a second, of which three are spent and perhaps one has come back.
+    // Ten seconds' worth of one a second, of which three are spent and some have come back.
     let admitted = (0..20).filter(|_| is_welcome(&mut dial(large))).count();
-    assert!((7..=9).contains(&admitted), "{admitted}");
+    let at_most = 8 + started.elapsed().as_secs() as usize;
+    assert!((7..=at_most).contains(&admitted), "{admitted} of {at_most}");
 }
 
 #[test]
