@@ -1,11 +1,16 @@
 //! Steps that are run one after the other, counted, and summed up at the end.
-use std::io::{BufRead, BufReader};
+use std::collections::VecDeque;
+use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 /// A step that takes longer hangs: it is given up, so that the others are heard of.
 const STEP_MAX: Duration = Duration::from_secs(25 * 60);
+
+/// Lines of a failed step that are shown once more, right above the summary: logs of whole runs are cut at their
+/// beginning, and what failed is what they are read for.
+const LAST_LINES: usize = 80;
 
 /// What became of one step.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +27,8 @@ struct Row {
     name: String,
     outcome: Outcome,
     took: Duration,
+    /// The last of what it printed.
+    last_lines: VecDeque<String>,
 }
 
 /// The steps so far.
@@ -33,8 +40,13 @@ impl Summary {
     pub(crate) fn run(&mut self, name: &str, command: &mut Command) {
         println!("\n=== {name}");
         let started = Instant::now();
-        let outcome = execute(command, STEP_MAX);
-        self.0.push(Row { name: name.to_owned(), outcome, took: started.elapsed() });
+        let mut last_lines = VecDeque::new();
+        let outcome = execute(command, STEP_MAX, |line| {
+            println!("{line}");
+            last_lines.truncate(LAST_LINES - 1);
+            last_lines.push_front(line.to_owned());
+        });
+        self.0.push(Row { name: name.to_owned(), outcome, took: started.elapsed(), last_lines });
     }
 
     /// Keeps what became of a step that is not a command of its own.
@@ -42,15 +54,19 @@ impl Summary {
         if let Outcome::NotRun(reason) = &outcome {
             println!("\n=== {name}\nNOT RUN: {reason}");
         }
-        self.0.push(Row { name: name.to_owned(), outcome, took });
+        self.0.push(Row { name: name.to_owned(), outcome, took, last_lines: VecDeque::new() });
     }
 
     /// Prints the table and the totals; false if something failed, or did not run where all has to (`CI=true`).
     pub(crate) fn finish(&self) -> bool {
         let strict = std::env::var("CI").is_ok_and(|value| value == "true");
         let width = self.0.iter().map(|row| row.name.len()).max().unwrap_or(0);
+        for row in self.0.iter().filter(|row| matches!(row.outcome, Outcome::Failed(..))) {
+            println!("\n=== the end of what failed: {}", row.name);
+            row.last_lines.iter().rev().for_each(|line| println!("{line}"));
+        }
         println!("\n=== summary");
-        for Row { name, outcome, took } in &self.0 {
+        for Row { name, outcome, took, .. } in &self.0 {
             let words = match outcome {
                 Outcome::Passed(passed) => format!("{passed} passed"),
                 Outcome::Failed(passed, failed) => format!("{passed} passed, {failed} FAILED"),
@@ -77,29 +93,33 @@ impl Summary {
     }
 }
 
-/// Passes the output on line by line and adds up the totals in it.
-fn execute(command: &mut Command, at_most: Duration) -> Outcome {
+/// Hands the output on line by line and adds up the totals in it.
+fn execute(command: &mut Command, at_most: Duration, mut print: impl FnMut(&str)) -> Outcome {
     let deadline = Instant::now() + at_most;
-    let mut child = match command.stdout(Stdio::piped()).spawn() {
+    let mut child = match command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn() {
         Ok(child) => child,
         Err(error) => {
-            println!("cannot run {}: {error}", command.get_program().display());
+            print(&format!("cannot run {}: {error}", command.get_program().display()));
             return Outcome::Failed(0, 1);
         }
     };
     let (lines, output) = mpsc::channel();
-    if let Some(stdout) = child.stdout.take() {
+    let stdout = child.stdout.take().map(|stream| Box::new(stream) as Box<dyn Read + Send>);
+    let stderr = child.stderr.take().map(|stream| Box::new(stream) as Box<dyn Read + Send>);
+    for stream in stdout.into_iter().chain(stderr) {
+        let lines = lines.clone();
         std::thread::spawn(move || {
-            let read = BufReader::new(stdout).split(b'\n').map_while(Result::ok);
+            let read = BufReader::new(stream).split(b'\n').map_while(Result::ok);
             read.map(|line| lines.send(line)).take_while(Result::is_ok).for_each(drop);
         });
     }
+    drop(lines);
     let (mut passed, mut failed) = (0, 0);
     loop {
         match output.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             Ok(line) => {
                 let line = String::from_utf8_lossy(&line);
-                println!("{line}");
+                print(&line);
                 if let Some((more, worse)) = totals_in(&line) {
                     passed += more;
                     failed += worse;
@@ -107,7 +127,7 @@ fn execute(command: &mut Command, at_most: Duration) -> Outcome {
             }
             Err(RecvTimeoutError::Disconnected) => break,
             Err(RecvTimeoutError::Timeout) => {
-                println!("given up: no end within {} minutes", at_most.as_secs() / 60);
+                print(&format!("given up: no end within {} minutes", at_most.as_secs() / 60));
                 // What it started itself may go on; nobody waits for that.
                 let _ = child.kill();
                 let _ = child.wait();
@@ -156,22 +176,36 @@ mod tests {
         }
     }
 
+    fn drop_line(_: &str) {}
+
+    #[test]
+    fn the_end_of_a_long_output_is_kept() {
+        let mut summary = Summary::default();
+        summary.run("long", Command::new("sh").args(["-c", "seq 1000; exit 1"]));
+        let row = &summary.0[0];
+        assert_eq!(
+            (row.last_lines.len(), row.last_lines[0].as_str(), &row.outcome),
+            (80, "1000", &Outcome::Failed(0, 1))
+        );
+        assert_eq!(row.last_lines.back().map(String::as_str), Some("921"));
+    }
+
     #[test]
     fn a_command_counts_by_its_totals_and_fails_by_its_code() {
         let patience = Duration::from_secs(60);
-        let sh = |script: &str| execute(Command::new("sh").args(["-c", script]), patience);
+        let sh = |script: &str| execute(Command::new("sh").args(["-c", script]), patience, drop_line);
         assert_eq!(sh("true"), Outcome::Passed(1));
         assert_eq!(sh("echo '3 passed, 0 failed'; echo '4 passed, 0 failed'"), Outcome::Passed(7));
         assert_eq!(sh("echo '3 passed, 1 failed'"), Outcome::Failed(3, 1));
         assert_eq!(sh("echo '3 passed, 0 failed'; exit 1"), Outcome::Failed(3, 1));
-        assert_eq!(execute(&mut Command::new("/no/such/program"), patience), Outcome::Failed(0, 1));
+        assert_eq!(execute(&mut Command::new("/no/such/program"), patience, drop_line), Outcome::Failed(0, 1));
     }
 
     #[test]
     fn a_step_that_hangs_is_given_up() {
         let mut hangs = Command::new("sh");
         hangs.args(["-c", "echo '3 passed, 0 failed'; exec sleep 1000"]);
-        assert_eq!(execute(&mut hangs, Duration::from_secs(1)), Outcome::Failed(3, 1));
+        assert_eq!(execute(&mut hangs, Duration::from_secs(1), drop_line), Outcome::Failed(3, 1));
     }
 
     #[test]
