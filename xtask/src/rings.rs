@@ -104,6 +104,12 @@ fn steps() -> Vec<Step> {
         },
         Step {
             ring: 4,
+            name: "kill -9 and losses of power",
+            needs: &[Program("strace")],
+            command: |target| python("tests/real/durability.py", target),
+        },
+        Step {
+            ring: 4,
             name: "listeners of every kind",
             needs: &[],
             command: |_| cargo(&["test", "--workspace", "--test", "listeners"]),
