@@ -19,10 +19,21 @@ pub struct Log {
 
 #[derive(Debug)]
 enum Sink {
-    Stderr,
-    Stdout,
+    Stderr(BufWriter<io::Stderr>),
+    Stdout(BufWriter<io::Stdout>),
     File(BufWriter<File>),
     Nowhere,
+}
+
+impl Sink {
+    fn writer(&mut self) -> Option<&mut dyn Write> {
+        match self {
+            Self::Stderr(writer) => Some(writer),
+            Self::Stdout(writer) => Some(writer),
+            Self::File(writer) => Some(writer),
+            Self::Nowhere => None,
+        }
+    }
 }
 
 impl Log {
@@ -32,8 +43,8 @@ impl Log {
     /// When the file can't be opened for appending.
     pub fn open(config: &config::Log) -> io::Result<Self> {
         let sink = match &config.to {
-            LogTarget::Stderr => Sink::Stderr,
-            LogTarget::Stdout => Sink::Stdout,
+            LogTarget::Stderr => Sink::Stderr(BufWriter::new(io::stderr())),
+            LogTarget::Stdout => Sink::Stdout(BufWriter::new(io::stdout())),
             LogTarget::File(path) => Sink::File(BufWriter::new(append(path)?)),
             LogTarget::Nowhere => Sink::Nowhere,
         };
@@ -66,20 +77,14 @@ impl Log {
         }
         let words = Tame(words);
         let seconds = now.0 / 1000;
-        let written = match &mut self.sink {
-            Sink::Stderr => writeln!(io::stderr().lock(), "{seconds}: {words}"),
-            Sink::Stdout => writeln!(io::stdout().lock(), "{seconds}: {words}"),
-            Sink::File(file) => writeln!(file, "{seconds}: {words}"),
-            Sink::Nowhere => Ok(()),
-        };
+        let written = self.sink.writer().map_or(Ok(()), |writer| writeln!(writer, "{seconds}: {words}"));
         self.lost += u64::from(written.is_err());
     }
 
     /// Hands buffered lines to the kernel: once a round, not once a line.
     pub fn flush(&mut self) {
-        if let Sink::File(file) = &mut self.sink {
-            self.lost += u64::from(file.flush().is_err());
-        }
+        let flushed = self.sink.writer().map_or(Ok(()), Write::flush);
+        self.lost += u64::from(flushed.is_err());
     }
 }
 

@@ -201,6 +201,7 @@ impl Site {
             damaged,
         };
         let listeners = clients.listeners().into_iter().filter_map(|listener| tcp_address(&listener.bind)).collect();
+        builder.log.flush();
         let driver = Driver { event_loop, clock, node, clients, gate, paths, script, storage, log: builder.log, about };
         let thread = std::thread::Builder::new()
             .name("midge-driver".into())
