@@ -8,6 +8,7 @@ pub mod clock;
 pub mod config;
 pub mod control;
 pub mod datagrams;
+mod dial;
 pub mod driver;
 pub mod gateway;
 mod http;

@@ -4,7 +4,6 @@ pub mod device;
 mod mdns;
 pub mod ntp;
 pub mod remote;
-mod trust;
 pub mod web;
 
 use crate::clock::Clock;

@@ -419,10 +419,10 @@ impl Builder {
         let mut paths = Paths::new(self.now, self.clock, (endpoint, search, datagrams), members);
         for (number, configured) in self.config.mesh.mailbox.iter().enumerate() {
             let bus = event_loop.bus();
-            let mailbox = Mailbox::start(configured, PlaceId(number as u32), fresh_seed()?, self.clock, move |news| {
-                bus.send_news(news);
-            })
-            .map_err(system("can't start a mailbox's thread"))?;
+            let id = PlaceId(number as u32);
+            let place = (configured, &self.config.mesh);
+            let mailbox = Mailbox::start(place, id, fresh_seed()?, self.clock, move |news| bus.send_news(news))
+                .map_err(system("can't start a mailbox's thread"))?;
             paths.add_mailbox(mailbox);
         }
         resolve::start(&self.config.mesh, event_loop.bus()).map_err(system("can't start the resolver's thread"))?;

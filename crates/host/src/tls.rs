@@ -3,7 +3,7 @@
 //! Certificates only: the links between sites have keys instead, and their TLS is the link layer's.
 mod client;
 
-pub use client::{ClientTls, Trust, connect};
+pub use client::{ClientTls, Trust, believed, connect};
 
 use crate::config::{self, CertificateName, TlsVersion};
 use rustls::crypto::CryptoProvider;

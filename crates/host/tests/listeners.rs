@@ -1,6 +1,6 @@
 //! Listeners of every kind over real sockets: what is let in, as whom, and what is turned away and counted. Opens
 //! ports on loopback, so it is run by name, as a step of `cargo xtask test`.
-use midge::config::{Bind, CertificateName, Config, Listener, LogTarget, Protocol, Tls};
+use midge::config::{Access, Bind, CertificateName, Config, Listener, LogTarget, Protocol, Tls};
 use midge::tls::{ClientTls, Trust};
 use midge::{Setup, Site};
 use rcgen::{
@@ -414,5 +414,41 @@ fn a_file_that_cannot_be_used_is_named() {
     for (tls, expected) in rows {
         let said = start(tls);
         assert!(said.contains(expected), "{said}");
+    }
+}
+
+/// A site of a mesh whose mailbox is another site's listener with TLS and a password.
+#[test]
+fn a_mailbox_is_reached_by_tls() {
+    let (broker, member) = (Stage::new(), Stage::new());
+    let line = midge::access::password_line("anna", b"w@x", midge::access::Scheme::Sha512).unwrap();
+    fs::write(broker.path("passwords"), line).unwrap();
+    let access = Access { password_file: Some(broker.path("passwords")), ..Access::default() };
+    let door = Listener { tls: Some(broker.tls()), allow_anonymous: false, access, ..listener() };
+    let broker_site = broker.site(vec![door], |_| {});
+    let port = broker_site.listeners()[0].port();
+    fs::create_dir(member.path("data")).unwrap();
+    midge::identity::save_token(&member.path("data"), &midge::Token::from_secret([7; 32])).unwrap();
+    fs::write(member.path("empty"), "").unwrap();
+    let trouble_with = |mailbox: String, ca: PathBuf| {
+        let text = format!("[mesh]\nmailbox = [\"{mailbox}\"]\nca_file = \"{}\"\n", ca.display());
+        let mesh = midge::config::check(text.as_bytes(), "x.toml".as_ref()).into_config().unwrap().mesh;
+        let site = member.site(Vec::new(), |config| config.mesh = mesh);
+        let mailbox = || site.status().unwrap().mesh.unwrap().mailboxes.remove(0);
+        eventually("the mailbox was tried", || mailbox().reachable || mailbox().trouble.is_some());
+        mailbox().trouble.unwrap_or_default()
+    };
+    let right = format!("mqtts://anna:w%40x@localhost:{port}");
+    let rows = [
+        (right.clone(), broker.path("ca.pem"), ""),
+        (right.clone(), member.path("ca.pem"), "invalid peer certificate"),
+        (right.clone(), member.path("nowhere"), "nowhere: "),
+        (right, member.path("empty"), "no certificate in PEM form"),
+        (format!("mqtts://anna:wrong@localhost:{port}"), broker.path("ca.pem"), "refuses the connection"),
+        (format!("mqtt://anna:w%40x@localhost:{port}"), broker.path("ca.pem"), "ended the connection"),
+    ];
+    for (mailbox, ca, expected) in rows {
+        let said = trouble_with(mailbox, ca);
+        assert!(said.contains(expected) && said.is_empty() == expected.is_empty(), "{expected}: {said}");
     }
 }

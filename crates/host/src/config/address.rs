@@ -1,6 +1,10 @@
 //! Places on the network as the operator names them.
+use crate::dial::Place;
+use crate::tls::{ClientTls, Trust};
+use mqtt::client::Options;
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
+use std::path::Path;
 
 const STUN_PORT: u16 = 3478;
 const HOST_BYTES_MAX: usize = 253;
@@ -41,25 +45,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// An MQTT broker at which cards are left.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Mailbox {
-    /// Where it listens.
-    pub address: Address,
-    /// User name, if it wants one.
-    pub user: Option<String>,
-    /// Password, if it wants one.
-    pub password: Option<Secret>,
-}
-
-impl fmt::Display for Mailbox {
-    /// Without user and password: this is what logs and `status` show.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "mqtt://{}", self.address)
-    }
-}
-
-/// A broker that scripts call `remote`.
+/// Another broker: a mailbox, or what scripts call `remote`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RemoteBroker {
     /// Where it listens.
@@ -121,33 +107,33 @@ impl Address {
     }
 }
 
-impl Mailbox {
-    /// `mqtt://[user[:password]@]host[:port]`.
-    pub(super) fn parse(text: &str) -> Result<Self, Reason> {
-        const FORM: &str = "write \"mqtt://[USER:PASSWORD@]HOST[:PORT]\"";
-        let rest = match text.split_once("://") {
-            Some(("mqtt", rest)) => rest,
-            Some(("mqtts" | "wss" | "https", _)) => {
-                return Err(format!("mailboxes over TLS are not built yet; {FORM}: cards are sealed on any path"));
-            }
-            Some(("ws" | "http", _)) => return Err(format!("mailboxes over HTTP are not built yet; {FORM}")),
-            Some(_) | None => return Err(format!("a mailbox is an MQTT broker; {FORM}")),
-        };
-        let (address, user, password) = place(rest, super::MQTT_PORT)?;
-        Ok(Self { address, user, password })
-    }
-}
-
 impl RemoteBroker {
     /// `mqtt[s]://[user[:password]@]host[:port]`.
     pub(super) fn parse(text: &str) -> Result<Self, Reason> {
+        const FORM: &str = "write \"mqtt://[USER:PASSWORD@]HOST[:PORT]\", or mqtts://";
         let (tls, rest, port) = match text.split_once("://") {
             Some(("mqtt", rest)) => (false, rest, super::MQTT_PORT),
             Some(("mqtts", rest)) => (true, rest, super::MQTT_TLS_PORT),
-            Some(_) | None => return Err("write \"mqtt://[USER:PASSWORD@]HOST[:PORT]\", or mqtts://".to_owned()),
+            Some(("ws" | "wss" | "http" | "https", _)) => {
+                return Err(format!("brokers are not reached over HTTP yet; {FORM}"));
+            }
+            Some(_) | None => return Err(FORM.to_owned()),
         };
         let (address, user, password) = place(rest, port)?;
         Ok(Self { address, tls, user, password })
+    }
+
+    /// Where to dial, believing the machine's authorities and those in `ca_file`.
+    pub(crate) fn place(&self, ca_file: Option<&Path>) -> Place {
+        let trust = ca_file.map_or(Trust::System, |path| Trust::SystemAnd(path.to_owned()));
+        let tls = self.tls.then(|| ClientTls { trust, ..ClientTls::default() });
+        Place { address: self.address.clone(), tls, from: None }
+    }
+
+    /// Adds user name and password.
+    pub(crate) fn identify(&self, options: &mut Options) {
+        options.user_name = self.user.clone();
+        options.password = self.password.as_ref().map(|password| password.reveal().as_bytes().to_vec());
     }
 }
 
@@ -308,16 +294,18 @@ mod tests {
     }
 
     #[test]
-    fn mailboxes() {
-        let full = Mailbox::parse("mqtt://anna:p%40ss:w@broker.example:1884/").unwrap();
+    fn brokers() {
+        let full = RemoteBroker::parse("mqtt://anna:p%40ss:w@broker.example:1884/").unwrap();
         assert_eq!(full.address.to_string(), "broker.example:1884");
         assert_eq!(full.user.as_deref(), Some("anna"));
         assert_eq!(full.password.as_ref().map(Secret::reveal), Some("p@ss:w"));
         assert!(!format!("{full:?} {full}").contains("p@ss"), "a password in the log");
-        assert_eq!(Mailbox::parse("mqtt://broker.example").unwrap().address.port, 1883);
+        assert_eq!(RemoteBroker::parse("mqtt://broker.example").unwrap().address.port, 1883);
+        let sealed = RemoteBroker::parse("mqtts://broker.example").unwrap();
+        assert_eq!((sealed.tls, sealed.to_string().as_str()), (true, "mqtts://broker.example:8883"));
         for (text, part) in [
             ("broker.example:1883", "mqtt://"),
-            ("mqtts://broker.example", "TLS"),
+            ("wss://broker.example", "HTTP"),
             ("ws://broker.example", "HTTP"),
             ("mqtt://", "host is missing"),
             ("mqtt://a:%4@host", "hexadecimal"),
@@ -326,7 +314,7 @@ mod tests {
             ("mqtt://a:%00@host", "NUL"),
             ("mqtt://host/path", "letters, digits"),
         ] {
-            let error = Mailbox::parse(text).unwrap_err();
+            let error = RemoteBroker::parse(text).unwrap_err();
             assert!(error.contains(part), "{text}: {error}");
         }
     }

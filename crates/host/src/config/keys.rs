@@ -1,6 +1,6 @@
 //! Every key of the TOML form but the limits: where it stands, what it takes, what holds without it, how it is read.
 use super::access::AccessWords;
-use super::address::{Address, Mailbox, RemoteBroker, TurnServer};
+use super::address::{Address, RemoteBroker, TurnServer};
 use super::report::quoted;
 use super::{
     AnalogPlace, Bind, CertificateName, Config, Level, LogTarget, Mdns, Ntp, PinPlace, Protocol, QueueFull, Serial,
@@ -478,12 +478,20 @@ const MESH: &[Key] = &[
     },
     Key {
         name: "mailbox",
-        takes: "list of `\"mqtt://[USER:PASSWORD@]HOST[:PORT]\"`",
+        takes: "list of `\"mqtt[s]://[USER:PASSWORD@]HOST[:PORT]\"`",
         default: "`[]`",
         example: "[\"mqtt://broker.example:1883\"]",
         doc: "MQTT brokers where sites leave sealed cards for each other; any broker will do, all sites need one in \
-              common.",
-        read: |draft, value| set(&mut draft.config.mesh.mailbox, list(value, Mailbox::parse)),
+              common. With `mqtts` by TLS, its certificate is checked.",
+        read: |draft, value| set(&mut draft.config.mesh.mailbox, list(value, RemoteBroker::parse)),
+    },
+    Key {
+        name: "ca_file",
+        takes: "path",
+        default: "only the system's",
+        example: "\"/etc/midge/ca.pem\"",
+        doc: "Certificates (PEM) to trust besides the system's, for mailboxes at `mqtts`.",
+        read: |draft, value| set(&mut draft.config.mesh.ca_file, path(value).map(Some)),
     },
     Key {
         name: "stun",

@@ -18,7 +18,7 @@ mod units;
 
 pub(crate) use access::ASSIGNED_ID_PREFIX;
 pub use access::Access;
-pub use address::{Address, Mailbox, RemoteBroker, Secret, TurnServer};
+pub use address::{Address, RemoteBroker, Secret, TurnServer};
 pub use limits::{LIMITS, Limit, Limits, Unit};
 pub use listener::{Bind, CertificateName, Listener, Protocol, Tls, TlsVersion};
 pub use reference::reference;
@@ -92,7 +92,9 @@ pub struct Mesh {
     /// Doors of other sites that are known beforehand.
     pub peers: Vec<Address>,
     /// MQTT brokers at which cards are left.
-    pub mailbox: Vec<Mailbox>,
+    pub mailbox: Vec<RemoteBroker>,
+    /// Certificates to trust besides the system's, when a mailbox is reached by TLS.
+    pub ca_file: Option<PathBuf>,
     /// Servers that tell a site its public address.
     pub stun: Vec<Address>,
     /// Servers that relay when nothing else works.
@@ -292,6 +294,7 @@ impl Default for Mesh {
             port: 0,
             peers: Vec::new(),
             mailbox: Vec::new(),
+            ca_file: None,
             stun: Vec::new(),
             turn: Vec::new(),
             export: vec![everything()],

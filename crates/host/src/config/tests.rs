@@ -360,7 +360,7 @@ fn what_is_not_built_is_refused_with_its_line() {
             ("[mesh]\ndht = true", &["2:7: mesh.dht: … not built yet"]),
             ("[mesh]\ndht = [\"router.example:6881\"]", &["2:7: mesh.dht: … not built yet"]),
             ("[mesh]\nsession_scope = \"mesh\"", &["2:17: mesh.session_scope: … not built yet"]),
-            ("[mesh]\nmailbox = [\"mqtts://b.example\"]", &["2:12: mesh.mailbox: … not built yet"]),
+            ("[mesh]\nmailbox = [\"wss://b.example\"]", &["2:12: mesh.mailbox: … not reached over HTTP"]),
             ("[rules]\nfile = \"x\"", &["1:2: rules: … scripts stand in [script]"]),
             ("[[bridge]]", &["1:3: bridge: … not built yet"]),
         ],
@@ -434,7 +434,7 @@ fn the_same_for_programs() {
 fn secrets_are_never_shown() {
     for text in [
         "[mesh]\nmailbox = [\"mqtt://user:hunter2@b.example:0\"]",
-        "[mesh]\nmailbox = [\"mqtts://user:hunter2@b.example\"]",
+        "[mesh]\nmailbox = [\"wss://user:hunter2@b.example\"]",
         "[mesh]\nturn = [\"turn:user:hunter2@\"]",
         "[mesh]\nturn = [\"turn:user:hunter2\"]",
         "[mesh]\nturn = [\"hunter2\"]",

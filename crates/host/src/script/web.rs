@@ -1,6 +1,6 @@
 //! HTTP and HTTPS for scripts: a short-lived thread for each request, so that a slow server costs nobody else anything.
 //! Time, size, redirects and requests at once are bounded.
-use super::trust;
+use crate::tls;
 use node::rules::{Limits, Request, RequestId};
 use std::io;
 use std::path::PathBuf;
@@ -91,7 +91,13 @@ impl Web {
 
 impl Shared {
     fn fetch(&self, request: &Request) -> Result<(u16, Vec<u8>), String> {
-        let agent = self.agent.get_or_init(|| self.agent());
+        let agent = match self.agent.get() {
+            Some(agent) => agent,
+            None => {
+                let made = self.agent().map_err(|error| error.to_string())?;
+                self.agent.get_or_init(|| made)
+            }
+        };
         let mut head = http::Request::builder().method(request.method.word()).uri(&request.url);
         for (name, value) in &request.headers {
             head = head.header(name, value);
@@ -109,15 +115,15 @@ impl Shared {
         }
     }
 
-    fn agent(&self) -> Agent {
-        let trusted = trust::certificates(self.ca_file.as_deref());
+    fn agent(&self) -> Result<Agent, tls::TlsError> {
+        let trusted = tls::believed(self.ca_file.as_deref())?;
         let roots: Vec<_> = trusted.iter().map(|der| Certificate::from_der(der).to_owned()).collect();
         let tls = TlsConfig::builder()
             .provider(TlsProvider::Rustls)
             .root_certs(RootCerts::new_with_certs(&roots))
             .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
             .build();
-        Agent::config_builder()
+        let agent = Agent::config_builder()
             .tls_config(tls)
             .timeout_global(Some(self.timeout))
             .http_status_as_error(false)
@@ -126,7 +132,8 @@ impl Shared {
             .max_idle_connections(0)
             .user_agent(concat!("midge/", env!("CARGO_PKG_VERSION")))
             .build()
-            .new_agent()
+            .new_agent();
+        Ok(agent)
     }
 }
 

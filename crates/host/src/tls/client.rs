@@ -18,6 +18,8 @@ static ONLY_1_2: &[&SupportedProtocolVersion] = &[&rustls::version::TLS12];
 pub enum Trust {
     /// Whoever the authorities of this machine believe.
     System,
+    /// Whoever they or those in this PEM file believe.
+    SystemAnd(PathBuf),
     /// Whoever these authorities believe: PEM files, and directories of them.
     Authorities(Vec<PathBuf>),
 }
@@ -78,19 +80,34 @@ impl ClientTls {
     }
 
     fn roots(&self) -> Result<RootCertStore, TlsError> {
-        let paths = match &self.trust {
+        let own = match &self.trust {
             Trust::Authorities(paths) => return authorities(paths),
-            Trust::System => rustls_native_certs::load_native_certs(),
+            Trust::System => None,
+            Trust::SystemAnd(path) => Some(path.as_path()),
         };
         let mut roots = RootCertStore::empty();
-        match roots.add_parsable_certificates(paths.certs) {
-            (0, _) => {
-                let why = paths.errors.first().map_or_else(String::new, |error| format!(": {error}"));
-                Err(TlsError::new(Path::new("TLS"), format!("this machine knows no authorities{why}")))
-            }
+        match roots.add_parsable_certificates(believed(own)?) {
+            (0, _) => Err(TlsError::new(Path::new("TLS"), "this machine knows no authorities")),
             _ => Ok(roots),
         }
     }
+}
+
+/// Certificates of the authorities that this machine believes, and of those in a file of the operator's own.
+///
+/// # Errors
+/// When that file can't be used, or there is none and the machine has no authorities.
+pub fn believed(own: Option<&Path>) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let system = rustls_native_certs::load_native_certs();
+    let mut all = system.certs;
+    match (own, system.errors.first()) {
+        (Some(path), _) => all.extend(certificates(path)?),
+        (None, Some(error)) if all.is_empty() => {
+            return Err(TlsError::new(Path::new("TLS"), format!("this machine knows no authorities: {error}")));
+        }
+        (None, _) => {}
+    }
+    Ok(all)
 }
 
 /// Begins a connection to `host`, a name or an IP address.
