@@ -82,7 +82,7 @@ fn start_sites(scratch: &Path, token: &Token, mailbox: SocketAddr) -> Result<Vec
         config.listeners = vec![Listener::on_loopback(free_port(WANTED_PORTS[index]))];
         let host = mailbox.ip().to_string();
         let address = config::Address { host, port: mailbox.port() };
-        config.mesh.mailbox = vec![config::Mailbox { address, user: None, password: None }];
+        config.mesh.mailbox = vec![config::RemoteBroker { address, tls: false, user: None, password: None }];
         let stun = network::stun_address();
         config.mesh.stun = vec![config::Address { host: stun.ip().to_string(), port: stun.port() }];
         let site = Site::start(Setup { config, data, datagrams: Some(Box::new(cable)) }).map_err(Failure::new)?;
