@@ -27,6 +27,8 @@ mod script;
 mod signals;
 mod status;
 mod subscribe;
+mod systemd;
+mod top;
 
 use failure::Failure;
 
@@ -53,6 +55,8 @@ enum Verb {
     Join(join::Args),
     /// Show what the running site knows: listeners, clients, peers, paths, queues.
     Status(status::Args),
+    /// Watch the running site on one screen: rates, queues, links, clients.
+    Top(top::Args),
     /// List the other sites, or pause and resume one.
     Peers(peers::Args),
     /// Publish messages, with the flags and exit codes of `mosquitto_pub`.
@@ -91,6 +95,7 @@ fn main() -> ExitCode {
         Some(Verb::Create(args)) => create::run(&args),
         Some(Verb::Join(args)) => join::run(&args),
         Some(Verb::Status(args)) => status::run(&args),
+        Some(Verb::Top(args)) => top::run(&args),
         Some(Verb::Peers(args)) => peers::run(args),
         Some(Verb::Pub(args)) => publish::run(&args),
         Some(Verb::Sub(args)) => subscribe::run(args),
