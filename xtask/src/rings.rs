@@ -110,6 +110,12 @@ fn steps() -> Vec<Step> {
         },
         Step {
             ring: 4,
+            name: "a site as a service",
+            needs: &[Program("strace"), Program("mosquitto_pub")],
+            command: |target| python("tests/real/service.py", target),
+        },
+        Step {
+            ring: 4,
             name: "listeners of every kind",
             needs: &[],
             command: |_| cargo(&["test", "--workspace", "--test", "listeners"]),

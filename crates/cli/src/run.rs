@@ -1,7 +1,7 @@
 //! `midge run`: start a site and serve until told to stop.
 use crate::data_dir::DataDir;
 use crate::failure::Failure;
-use crate::signals;
+use crate::{signals, systemd};
 use host::config::{self, Config, Level, Listener};
 use host::driver::Ending;
 use host::{Setup, Site};
@@ -58,8 +58,10 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let site = Site::start(Setup { config, data, datagrams: None }).map_err(Failure::new)?;
     let stop_site = site.stopper();
     let reload = site.reloader();
+    systemd::ready(site.pulse());
     std::thread::spawn(move || {
-        stop.wait_and(reload);
+        stop.wait_and(|| systemd::reloading(&reload));
+        systemd::stopping();
         stop_site();
     });
     match site.wait() {

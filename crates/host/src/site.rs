@@ -231,6 +231,12 @@ impl Site {
         move || bus.send(Command::Stop)
     }
 
+    /// Asks, from any thread, whether the site still answers.
+    pub fn pulse(&self) -> impl Fn() -> bool + Send + Sync + use<> {
+        let bus = self.bus.clone();
+        move || status(&bus).is_some()
+    }
+
     /// A switch that reads what may change while the site runs again, on the thread that uses it, as SIGHUP does: the
     /// script, passwords and access rules, certificates, keys and revocation lists. Connections that come from then on
     /// are treated accordingly. Files that can't be used leave what was there before, and a line in the log.
