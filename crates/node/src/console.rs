@@ -151,6 +151,8 @@ impl Console {
             }
             Input::Closed { session } => {
                 self.sessions.remove(&session);
+                // What is still on its way to it goes first.
+                self.outputs.push_back(Output::Close { session });
             }
             Input::Facts(facts) => self.facts.clone_from(facts),
             Input::Uploaded { session, outcome } => self.uploaded(session, outcome),

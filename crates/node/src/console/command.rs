@@ -416,7 +416,11 @@ impl Console {
                 let port = ask.text(1).and_then(|port| port.parse().ok()).filter(|port| *port != 0);
                 let Some(port) = port else { return ask.say("Invalid port") };
                 self.awaited.insert(session, start);
-                self.outputs.push_back(Output::Listen { session, port });
+                let from = match ask.who() {
+                    Channel::Network(address) => Some(address),
+                    Channel::Serial | Channel::Local | Channel::Application => None,
+                };
+                self.outputs.push_back(Output::Listen { session, port, from });
                 ask.say(format_args!("Waiting for script upload on port {port}"));
             }
             _ => {

@@ -69,7 +69,7 @@ pub enum Input<'a> {
         /// To which.
         session: SessionId,
     },
-    /// A console is gone.
+    /// A console says no more. [`Output::Close`] follows once nothing more is to be written.
     Closed {
         /// Which.
         session: SessionId,
@@ -148,6 +148,8 @@ pub enum Output {
         session: SessionId,
         /// On which.
         port: u16,
+        /// Nobody else may send it.
+        from: Option<IpAddr>,
     },
     /// Get a script over HTTP; answer with [`Input::Fetched`].
     Fetch {

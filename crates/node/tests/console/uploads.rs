@@ -15,7 +15,7 @@ fn upload(bench: &mut Bench, said: &str, text: &[u8]) -> String {
 fn a_script_comes_by_port() {
     let mut bench = Bench::open();
     assert_eq!(bench.ask("script 2000"), "Waiting for script upload on port 2000~CMD>");
-    assert_eq!(bench.asked, [Output::Listen { session: SessionId(1), port: 2000 }]);
+    assert_eq!(bench.asked, [Output::Listen { session: SessionId(1), port: 2000, from: Some([127, 0, 0, 1].into()) }]);
     bench.handle(Input::Uploaded { session: SessionId(1), outcome: Ok(COMPAT) });
     assert_eq!(bench.read(1), "\rScript upload completed (21 Bytes)~Syntax okay~CMD>");
     assert_eq!(bench.acts, [Act::Script { text: COMPAT.to_vec(), start: Start::NextStart }]);
