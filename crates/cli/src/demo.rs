@@ -102,6 +102,7 @@ fn start_sites(scratch: &Path, token: &Token, mailbox: SocketAddr) -> Result<Vec
 fn quiet_config(name: &str) -> Config {
     let mut config = Config::default();
     config.site.name = Some(name.to_owned());
+    config.console.bind = config::ConsoleBind::Off;
     config.log = config::Log { level: Level::Warning, to: LogTarget::Stderr };
     config
 }

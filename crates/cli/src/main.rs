@@ -12,6 +12,7 @@ mod terminal;
 mod acl;
 mod check;
 mod client;
+mod console;
 mod create;
 mod data_dir;
 mod demo;
@@ -75,6 +76,8 @@ enum Verb {
     Acl(acl::Args),
     /// Let the running site read passwords and access rules again, as SIGHUP does.
     Reload(reload::Args),
+    /// Talk to a site's console: settings, statistics, scripts.
+    Console(console::Args),
     /// Check a configuration file: every problem with its line and what to write instead.
     Check(check::Args),
     /// Check, try out or convert a script of the rules.
@@ -105,6 +108,7 @@ fn main() -> ExitCode {
         Some(Verb::Passwd(args)) => passwd::run(&args),
         Some(Verb::Acl(args)) => acl::run(&args),
         Some(Verb::Reload(args)) => reload::run(&args),
+        Some(Verb::Console(args)) => console::run(&args),
         Some(Verb::Check(args)) => check::run(&args),
         Some(Verb::Script(args)) => script::run(&args),
     };

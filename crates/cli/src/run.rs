@@ -5,8 +5,9 @@ use crate::{signals, systemd};
 use host::config::{self, Config, Level, Listener};
 use host::driver::Ending;
 use host::{Setup, Site};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct Args {
@@ -66,11 +67,22 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     });
     match site.wait() {
         Ending::Stopped => Ok(ExitCode::SUCCESS),
+        Ending::Restart => Err(begin_again()),
         Ending::Store(error) => {
             Err(Failure::new(format!("nothing can be stored any more, so nothing is acknowledged: {error}")))
         }
         Ending::Poll(error) => Err(Failure::new(format!("the system's event queue failed: {error}"))),
     }
+}
+
+/// The same program with the same words, as the same process: a supervisor sees no end. Returns why that failed.
+fn begin_again() -> Failure {
+    let program = match std::env::current_exe() {
+        Ok(program) => program,
+        Err(error) => return Failure::new(format!("can't start again: {error}")),
+    };
+    let error = Command::new(&program).args(std::env::args_os().skip(1)).exec();
+    Failure::new(format!("can't start {} again: {error}", program.display()))
 }
 
 pub(crate) fn read(path: &Path) -> Result<Config, Failure> {

@@ -32,14 +32,19 @@ pub(crate) fn ask(data: &Path, request: &Request) -> Result<serde_json::Value, F
     match control::ask(data, request) {
         Ok(Reply::Ok(document)) => Ok(document),
         Ok(Reply::Error(words)) => Err(Failure::new(words)),
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
-            Err(Failure::new(format!(
-                "no site runs on {}: start one with midge run, or name its directory with --data DIR",
-                data.display()
-            )))
-        }
-        Err(error) => Err(Failure::new(format!("{}: {error}", data.join(control::SOCKET_NAME).display()))),
+        Err(error) => Err(unreachable(data, &error)),
     }
+}
+
+/// Why there is no talking to the site on `data`.
+pub(crate) fn unreachable(data: &Path, error: &io::Error) -> Failure {
+    if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) {
+        return Failure::new(format!(
+            "no site runs on {}: start one with midge run, or name its directory with --data DIR",
+            data.display()
+        ));
+    }
+    Failure::new(format!("{}: {error}", data.join(control::SOCKET_NAME).display()))
 }
 
 pub(crate) fn read(document: serde_json::Value) -> Result<Status, Failure> {

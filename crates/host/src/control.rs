@@ -1,5 +1,7 @@
 //! The door for the commands of the same machine: one line of JSON in, one line of JSON out, over a Unix socket in
 //! the data directory. A slow or silent caller costs one short-lived thread, never the driver.
+use crate::console::Lobby;
+use node::console::Terminal;
 use serde::{Deserialize, Serialize};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -56,6 +58,11 @@ pub enum Request {
     Script(ScriptRequest),
     /// Read passwords and access rules again, as SIGHUP.
     Reload,
+    /// From here on the connection is a console: `midge console`.
+    Console {
+        /// Whether a terminal is there that draws what it is told to.
+        interactive: bool,
+    },
     /// Orderly end, as SIGTERM.
     Stop,
 }
@@ -156,11 +163,39 @@ pub fn ask(data_dir: &Path, request: &Request) -> io::Result<Reply> {
     Ok(serde_json::from_str(&answer)?)
 }
 
+/// Opens a console of the site that runs on `data_dir`: what is written to the stream are keys or lines, what is read
+/// is to be shown.
+///
+/// # Errors
+/// As [`ask`]; `Other` with the site's words when it refuses.
+pub fn open_console(data_dir: &Path, interactive: bool) -> io::Result<UnixStream> {
+    let mut stream = UnixStream::connect(data_dir.join(SOCKET_NAME))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut line = serde_json::to_string(&Request::Console { interactive })?;
+    line.push('\n');
+    stream.write_all(line.as_bytes())?;
+    // Byte by byte: what follows the answer is the console's.
+    let (mut answer, mut byte) = (Vec::new(), [0]);
+    while answer.last() != Some(&b'\n') && answer.len() < REQUEST_BYTES_MAX as usize {
+        stream.read_exact(&mut byte)?;
+        answer.extend(byte);
+    }
+    stream.set_read_timeout(None)?;
+    match serde_json::from_slice(&answer)? {
+        Reply::Ok(_) => Ok(stream),
+        Reply::Error(words) => Err(io::Error::other(words)),
+    }
+}
+
 /// Answers requests until the process ends. `answer` is called on a thread of its own for each caller.
 ///
 /// # Errors
 /// When the socket can't be made.
-pub fn serve(data_dir: &Path, answer: impl Fn(Request) -> Reply + Send + Sync + 'static) -> io::Result<ControlSocket> {
+pub fn serve(
+    data_dir: &Path,
+    lobby: Lobby,
+    answer: impl Fn(Request) -> Reply + Send + Sync + 'static,
+) -> io::Result<ControlSocket> {
     let path = data_dir.join(SOCKET_NAME);
     if path.as_os_str().len() > SOCKET_PATH_MAX {
         let words = format!(
@@ -186,10 +221,10 @@ pub fn serve(data_dir: &Path, answer: impl Fn(Request) -> Reply + Send + Sync + 
                 callers.fetch_sub(1, Ordering::Relaxed);
                 continue;
             }
-            let (answer, done) = (Arc::clone(&answer), Arc::clone(&callers));
+            let (answer, done, lobby) = (Arc::clone(&answer), Arc::clone(&callers), lobby.clone());
             let spawned = std::thread::Builder::new().stack_size(256 * 1024).spawn(move || {
                 // Whoever hung up does not get an answer; nobody else cares.
-                let _ = converse(&stream, &*answer);
+                let _ = converse(stream, &lobby, &*answer);
                 done.fetch_sub(1, Ordering::Relaxed);
             });
             if spawned.is_err() {
@@ -213,16 +248,23 @@ impl Drop for ControlSocket {
     }
 }
 
-fn converse(stream: &UnixStream, answer: &dyn Fn(Request) -> Reply) -> io::Result<()> {
+fn converse(mut stream: UnixStream, lobby: &Lobby, answer: &dyn Fn(Request) -> Reply) -> io::Result<()> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     let mut line = String::new();
-    BufReader::new(stream).take(REQUEST_BYTES_MAX).read_line(&mut line)?;
+    let mut reader = BufReader::new(&stream).take(REQUEST_BYTES_MAX);
+    reader.read_line(&mut line)?;
+    let said = reader.into_inner().buffer().to_vec();
     let reply = match serde_json::from_str(&line) {
+        Ok(Request::Console { interactive }) => {
+            let terminal = if interactive { Terminal::Interactive } else { Terminal::Plain };
+            stream.write_all(b"{\"ok\":\"console\"}\n")?;
+            return lobby.local(stream, terminal, said);
+        }
         Ok(request) => answer(request),
         Err(error) => Reply::Error(format!("not a request: {error}")),
     };
     let mut text = serde_json::to_string(&reply)?;
     text.push('\n');
-    (&*stream).write_all(text.as_bytes())
+    stream.write_all(text.as_bytes())
 }

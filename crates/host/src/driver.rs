@@ -19,6 +19,7 @@ pub use storage::{Behind, Storage};
 use crate::access::{self, Gate, LoadError, Realms};
 use crate::clock::Clock;
 use crate::config::{self, Level};
+use crate::console::{self, Consoles};
 use crate::control::{Reply, Request, ScriptRequest};
 use crate::gateway;
 use crate::listing;
@@ -55,6 +56,8 @@ pub enum Command {
     Script(script::News),
     /// Read again what may change while the site runs: the script's file.
     Reload,
+    /// News from a console.
+    Console(console::News),
     /// Addresses of servers and peers that were given by name.
     Resolved(Servers),
     /// A batch of news from a gateway.
@@ -196,12 +199,16 @@ pub struct Driver {
     pub paths: Option<Paths>,
     /// What its script has around it.
     pub script: Surroundings,
+    /// Its consoles.
+    pub consoles: Consoles,
     /// Its memory.
     pub storage: Storage,
     /// Where it tells what happens.
     pub log: Log,
     /// What `status` shows besides the cores' state.
     pub about: status::About,
+    /// Somebody at a console wants the site to start again.
+    pub restarts: bool,
 }
 
 /// Why the driver ended.
@@ -209,6 +216,8 @@ pub struct Driver {
 pub enum Ending {
     /// Somebody asked for it.
     Stopped,
+    /// Somebody at a console wants it to be started again.
+    Restart,
     /// Nothing can be acknowledged any more.
     Store(StoreError),
     /// The kernel's event queue failed.
@@ -243,6 +252,9 @@ impl Driver {
                 }
             }
             self.round(now);
+            if self.restarts {
+                return self.end(now, Ending::Restart);
+            }
         }
     }
 
@@ -290,6 +302,7 @@ impl Driver {
                     paths.mailbox_news(now, news, &mut self.log);
                 }
             }
+            Command::Console(news) => self.console_news(now, &news),
             Command::Resolved(servers) => {
                 if let Some(paths) = &mut self.paths {
                     paths.resolved(now, servers);
@@ -338,12 +351,42 @@ impl Driver {
         self.clients.set_manners(manners);
     }
 
+    fn console_news(&mut self, now: Now, news: &console::News) {
+        use node::console::Input as Word;
+        let input = match news {
+            console::News::Opened { session, channel, terminal, pipe } => {
+                self.consoles.opened(*session, std::sync::Arc::clone(pipe));
+                Word::Opened { session: *session, channel: *channel, terminal: *terminal }
+            }
+            console::News::Received { session, bytes } => {
+                if let Some(facts) = self.consoles.new_facts(now) {
+                    self.node.handle(now, Input::Console(Word::Facts(&facts)));
+                }
+                self.consoles.taken(*session);
+                Word::Received { session: *session, bytes }
+            }
+            console::News::Written { session } => Word::Written { session: *session },
+            console::News::Closed { session } => Word::Closed { session: *session },
+            console::News::Uploaded { session, outcome } => {
+                Word::Uploaded { session: *session, outcome: outcome.as_deref().map_err(|fault| *fault) }
+            }
+            console::News::Fetched { session, outcome } => {
+                Word::Fetched { session: *session, outcome: outcome.as_deref().map_err(|fault| *fault) }
+            }
+            console::News::Scanned { session, networks } => {
+                Word::Scanned { session: *session, networks: networks.as_deref() }
+            }
+        };
+        self.node.handle(now, Input::Console(input));
+    }
+
     fn answer(&mut self, now: Now, request: &Request) -> Reply {
         match request {
             Request::Status => {
                 let dropped = self.event_loop.bus.mail_dropped();
                 let paths = self.paths.as_ref().map(|paths| (paths, dropped));
-                let status = status::Status::of(&self.about, now, &self.node, (&self.clients, &self.gate), paths);
+                let doors = (&self.clients, &self.gate);
+                let status = status::Status::of(&self.about, now, &self.node, doors, &self.consoles, paths);
                 document(&status)
             }
             Request::Clients { after } => document(&listing::clients(&self.node, after.as_deref())),
@@ -357,6 +400,7 @@ impl Driver {
             Request::Pause { peer } => self.pause(now, peer, true),
             Request::Resume { peer } => self.pause(now, peer, false),
             Request::Script(request) => self.script_request(now, request),
+            Request::Console { .. } => Reply::Error("a console is a connection of its own".into()),
             Request::Reload | Request::Stop => Reply::Error("already stopping".into()),
         }
     }
@@ -486,8 +530,12 @@ impl Driver {
                 }
             }
             Output::Script(output) => self.script.perform(now, output, &mut self.log),
-            // This host opens no consoles yet.
-            Output::Console(_) => {}
+            Output::Console(node::console::Output::Restart) => self.restarts = true,
+            Output::Console(node::console::Output::Event(event)) => {
+                let level = words::console_level(&event);
+                self.log.line(now.wall, level, event);
+            }
+            Output::Console(output) => self.consoles.perform(output),
             Output::Event(event) => self.tell(now, &event),
         }
     }

@@ -6,6 +6,7 @@
 pub mod access;
 pub mod clock;
 pub mod config;
+pub mod console;
 pub mod control;
 pub mod datagrams;
 mod dial;

@@ -1,5 +1,5 @@
 //! From the operator's words to what each core wants to be told.
-use crate::config::{Config, QueueFull};
+use crate::config::{Config, ConsoleBind, QueueFull};
 use mqtt::FilterBuf;
 use std::num::NonZeroU16;
 use std::time::Duration;
@@ -71,6 +71,33 @@ pub(crate) fn script(config: &Config) -> node::script::Config {
         ..node::rules::Limits::default()
     };
     node::script::Config { limits: own, oddities: config.script.oddities }
+}
+
+/// What the console takes from the configuration.
+pub(crate) fn console(config: &Config, site: &[u8; 32]) -> node::console::Config {
+    let port = match config.console.bind {
+        ConsoleBind::At(address) => Some(address.port()),
+        ConsoleBind::Off => Some(0),
+        ConsoleBind::Loopback => None,
+    };
+    let port = port.map(|port| ("config_port".to_owned(), port.to_string()));
+    let access = config.console.access.map(|access| ("config_access".to_owned(), access.to_string()));
+    let own = &config.limits;
+    let script = script(config);
+    node::console::Config {
+        client_id: format!("midge_{}", crate::identity::to_hex(&site[..3])),
+        presets: port.into_iter().chain(access).collect(),
+        limits: node::console::Limits {
+            sessions: own.console_sessions_max,
+            line_bytes: own.console_line_max,
+            idle: own.console_idle_timeout,
+            // What is typed while a wrong password is thought over: a line, and what came with it.
+            waiting_bytes: own.console_line_max * 2,
+            ..node::console::Limits::default()
+        },
+        script: script.limits,
+        oddities: script.oddities,
+    }
 }
 
 /// The link layer's limits.

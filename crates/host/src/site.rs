@@ -1,7 +1,8 @@
 //! A running site, as a program holds it: start, ask, stop.
 use crate::access::{Gate, LoadError, Realms, Reloader};
 use crate::clock::Clock;
-use crate::config::{Bind, Config, Listener};
+use crate::config::{Bind, Config, ConsoleBind, Listener};
+use crate::console::{ConsoleServer, Consoles, Lobby};
 use crate::control::{self, ControlSocket, Reply, Request};
 use crate::datagrams::{Datagrams, KernelDatagrams};
 use crate::driver::{Admission, Bus, Clients, Closed, Command, Driver, Ending, Loop, Members, Paths, Storage};
@@ -21,7 +22,7 @@ use node::{Membership, Node, SiteId};
 use rendezvous::{PlaceId, Rendezvous, Token};
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::mpsc::sync_channel;
 use std::thread::JoinHandle;
@@ -138,6 +139,7 @@ pub struct Site {
     thread: Option<JoinHandle<Ending>>,
     _control: ControlSocket,
     http: Option<HttpServer>,
+    consoles: ConsoleServer,
 }
 
 impl Site {
@@ -169,6 +171,7 @@ impl Site {
         };
         builder.announce(&clients.listeners(), token.as_ref(), &damaged);
         let bus = event_loop.bus();
+        let consoles = builder.consoles(&node, bus.clone())?;
         let storage = Storage::start(store, {
             let bus = bus.clone();
             move |outcome| bus.send(Command::Stored(outcome))
@@ -180,34 +183,32 @@ impl Site {
         })
         .map_err(system("can't start the threads for passwords"))?;
         let reloader = Reloader::new(&builder.config.listeners, bus.clone());
-        let control =
-            serve_control(&data, bus.clone(), reloader.clone()).map_err(system("can't open the control socket"))?;
-        let http = builder.config.http.map(|bind| serve_http(bind, bus.clone())).transpose()?;
-        if let Some(http) = &http {
-            let words = format_args!("Opening HTTP listen socket on {}.", http.address());
-            builder.log.line(builder.now.wall, crate::config::Level::Notice, words);
-        }
+        let control = serve_control(&data, consoles.lobby(), bus.clone(), reloader.clone())
+            .map_err(system("can't open the control socket"))?;
+        let http = builder.http(&bus)?;
         let script = builder.surroundings(&clients.listeners(), bus.clone())?;
-        let about = About {
-            name: builder.name(),
-            site: rendezvous::PeerKey::from_seed(&key).0,
-            mesh: token.as_ref().map(|token| token.fingerprint().to_string()),
-            data: data.display().to_string(),
-            sync: match builder.config.site.sync {
-                SyncMode::Os => "os",
-                SyncMode::Disk => "disk",
-            },
-            started: builder.now.wall,
-            damaged,
-        };
+        let about = builder.about(&data, token.as_ref(), damaged);
         let listeners = clients.listeners().into_iter().filter_map(|listener| tcp_address(&listener.bind)).collect();
         builder.log.flush();
-        let driver = Driver { event_loop, clock, node, clients, gate, paths, script, storage, log: builder.log, about };
+        let driver = Driver {
+            consoles: Consoles::new(&builder.config, &consoles, &bus),
+            event_loop,
+            clock,
+            node,
+            clients,
+            gate,
+            paths,
+            script,
+            storage,
+            log: builder.log,
+            about,
+            restarts: false,
+        };
         let thread = std::thread::Builder::new()
             .name("midge-driver".into())
             .spawn(move || driver.run())
             .map_err(system("can't start the driver's thread"))?;
-        Ok(Self { bus, doors, access: reloader, listeners, thread: Some(thread), _control: control, http })
+        Ok(Self { bus, doors, access: reloader, listeners, thread: Some(thread), _control: control, http, consoles })
     }
 
     /// TCP addresses that clients can connect to.
@@ -218,6 +219,11 @@ impl Site {
     /// Where metrics are served, if anywhere.
     pub fn http(&self) -> Option<SocketAddr> {
         self.http.as_ref().map(HttpServer::address)
+    }
+
+    /// Where the TCP console is, if anywhere.
+    pub fn console(&self) -> Option<SocketAddr> {
+        self.consoles.address()
     }
 
     /// The present state; `None` when the site has stopped.
@@ -330,9 +336,9 @@ fn serve_http(bind: SocketAddr, bus: Bus) -> Result<HttpServer, StartError> {
         .map_err(|error| StartError::Listen { address: Bind::Tcp(bind), error })
 }
 
-fn serve_control(data: &std::path::Path, bus: Bus, reloader: Reloader) -> io::Result<ControlSocket> {
+fn serve_control(data: &std::path::Path, lobby: Lobby, bus: Bus, reloader: Reloader) -> io::Result<ControlSocket> {
     // `Bus` is Sync: its sender is, and so is the waker.
-    control::serve(data, move |request| match request {
+    control::serve(data, lobby, move |request| match request {
         // On the caller's thread: the driver has no time to read files.
         Request::Reload => match reloader.reload() {
             Ok(()) => Reply::Ok(serde_json::json!("reloaded")),
@@ -376,7 +382,7 @@ impl Builder {
             system_interval: self.config.site.sys_interval,
             version: format!("midge version {}", env!("CARGO_PKG_VERSION")),
             script: crate::limits::script(&self.config),
-            console: node::console::Config::default(),
+            console: crate::limits::console(&self.config, &site.0),
         };
         let mut node = Node::new(config, fresh_seed()?);
         let mut bad = 0_u64;
@@ -439,6 +445,54 @@ impl Builder {
         let seed = fresh_seed()?.iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte));
         let site = Neighbourhood { name: &self.name(), listeners, seed };
         Surroundings::start(&self.config, &site, self.clock, bus).map_err(system("can't start the script's threads"))
+    }
+
+    /// Opens the console's port. Nobody has asked for the one on loopback: if it is taken, the site goes on without.
+    fn consoles(&mut self, node: &Node, bus: Bus) -> Result<ConsoleServer, StartError> {
+        use crate::config::Level::{Notice, Warning};
+        let port = u16::try_from(node.console().settings().number("config_port")).unwrap_or_default();
+        let bind = match self.config.console.bind {
+            ConsoleBind::At(address) => Some(address),
+            ConsoleBind::Loopback if port != 0 => Some(SocketAddr::from((Ipv4Addr::LOCALHOST, port))),
+            ConsoleBind::Loopback | ConsoleBind::Off => None,
+        };
+        let server = match (ConsoleServer::start(bind, bus.clone()), bind, self.config.console.bind) {
+            (Err(error), Some(address), ConsoleBind::Loopback) => {
+                let words = format_args!("No console on {address}: {error}. [console] bind names another port.");
+                self.log.line(self.now.wall, Warning, words);
+                ConsoleServer::start(None, bus).map_err(system("can't open the console"))?
+            }
+            (Err(error), Some(address), _) => return Err(StartError::Listen { address: Bind::Tcp(address), error }),
+            (server, ..) => server.map_err(system("can't open the console"))?,
+        };
+        if let Some(address) = server.address() {
+            self.log.line(self.now.wall, Notice, format_args!("Opening console on {address}."));
+        }
+        Ok(server)
+    }
+
+    fn http(&mut self, bus: &Bus) -> Result<Option<HttpServer>, StartError> {
+        let http = self.config.http.map(|bind| serve_http(bind, bus.clone())).transpose()?;
+        if let Some(http) = &http {
+            let words = format_args!("Opening HTTP listen socket on {}.", http.address());
+            self.log.line(self.now.wall, crate::config::Level::Notice, words);
+        }
+        Ok(http)
+    }
+
+    fn about(&self, data: &std::path::Path, token: Option<&Token>, damaged: Vec<String>) -> About {
+        About {
+            name: self.name(),
+            site: rendezvous::PeerKey::from_seed(&self.key).0,
+            mesh: token.map(|token| token.fingerprint().to_string()),
+            data: data.display().to_string(),
+            sync: match self.config.site.sync {
+                SyncMode::Os => "os",
+                SyncMode::Disk => "disk",
+            },
+            started: self.now.wall,
+            damaged,
+        }
     }
 
     fn announce(&mut self, listeners: &[Listener], token: Option<&Token>, damaged: &[String]) {

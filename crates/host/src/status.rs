@@ -1,5 +1,6 @@
 //! What `midge status` shows: one document for programs, and the same in lines for people.
 use crate::access::Gate;
+use crate::console::Consoles;
 use crate::driver::{Clients, Paths};
 use crate::identity::to_hex;
 use link::PeerKey;
@@ -52,8 +53,35 @@ pub struct Status {
     pub broker: BrokerStatus,
     /// The rules, if there is a script.
     pub script: Option<ScriptStatus>,
+    /// Its consoles.
+    pub console: ConsoleStatus,
     /// The mesh, if the site is in one.
     pub mesh: Option<MeshStatus>,
+}
+
+/// The part of the consoles.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct ConsoleStatus {
+    /// Open now.
+    pub open: usize,
+    /// Opened since the start.
+    pub opened: u64,
+    /// Commands.
+    pub commands: u64,
+    /// Whether what changes or shows too much is refused.
+    pub locked: bool,
+    /// Turned away by `config_access`.
+    pub refused: u64,
+    /// Turned away because too many were open.
+    pub full: u64,
+    /// Wrong passwords.
+    pub wrong_passwords: u64,
+    /// Lines longer than the limit.
+    pub lines_too_long: u64,
+    /// Closed because nothing was heard of them.
+    pub silent: u64,
+    /// Closed because they said too much while they had to wait, or did not read.
+    pub impatient: u64,
 }
 
 /// The part of the rules.
@@ -201,6 +229,7 @@ impl Status {
         now: Now,
         node: &Node,
         (clients, gate): (&Clients, &Gate),
+        consoles: &Consoles,
         paths: Option<(&Paths, u64)>,
     ) -> Self {
         let stats = node.broker().stats();
@@ -242,6 +271,7 @@ impl Status {
                 .zip(paths)
                 .map(|(fingerprint, (paths, mail_dropped))| mesh_status(fingerprint, node, paths, mail_dropped)),
             script: ScriptStatus::of(node.script()),
+            console: ConsoleStatus::of(node.console(), consoles),
         }
     }
 }
@@ -380,10 +410,46 @@ impl fmt::Display for Status {
         if let Some(script) = &self.script {
             script.fmt(f)?;
         }
+        self.console.fmt(f)?;
         match &self.mesh {
             Some(mesh) => mesh.fmt(f),
             None => writeln!(f, "not in a mesh (midge create makes one, midge join TOKEN enters one)"),
         }
+    }
+}
+
+impl ConsoleStatus {
+    fn of(console: &node::Console, consoles: &Consoles) -> Self {
+        let counters = console.counters();
+        Self {
+            open: console.open_sessions(),
+            opened: counters.opened,
+            commands: counters.commands,
+            locked: console.settings().is_locked(),
+            refused: counters.refused,
+            full: counters.full + consoles.turned_away(),
+            wrong_passwords: counters.wrong_passwords,
+            lines_too_long: counters.lines_too_long,
+            silent: counters.silent,
+            impatient: counters.impatient,
+        }
+    }
+}
+
+impl fmt::Display for ConsoleStatus {
+    /// Nothing where nobody has ever come.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let turned_away = self.refused + self.full;
+        if self.opened + turned_away == 0 {
+            return Ok(());
+        }
+        let state = if self.locked { "locked" } else { "unlocked" };
+        writeln!(
+            f,
+            "  console {state}: {} open, {} commands, {turned_away} turned away, {} wrong passwords, {} lines too long, \
+             {} closed for silence, {} for haste",
+            self.open, self.commands, self.wrong_passwords, self.lines_too_long, self.silent, self.impatient
+        )
     }
 }
 

@@ -1,7 +1,7 @@
 //! `midge script run`: a site for one script, in real time, that leaves nothing behind.
 use crate::failure::Failure;
 use crate::signals;
-use host::config::{Config, Level, Listener, LogTarget};
+use host::config::{Config, ConsoleBind, Level, Listener, LogTarget};
 use host::driver::Ending;
 use host::rules::{Limits, Oddities, check};
 use host::{Setup, Site};
@@ -51,6 +51,10 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     config.log.to = LogTarget::Stdout;
     config.log.level = Level::Info;
     config.script.logging = args.verbose;
+    if config.console.bind == ConsoleBind::Loopback {
+        // A trial beside a site leaves that one its port.
+        config.console.bind = ConsoleBind::Off;
+    }
     let data = scratch(&std::env::temp_dir())?;
     config.script.file = Some(if super::is_standard_input(&args.file) {
         let file = data.0.join("script");
@@ -68,7 +72,8 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
         stop_site();
     });
     match site.wait() {
-        Ending::Stopped => Ok(ExitCode::SUCCESS),
+        // What a trial has stored is gone with it: there is nothing to start again from.
+        Ending::Stopped | Ending::Restart => Ok(ExitCode::SUCCESS),
         Ending::Store(error) => Err(Failure::new(error)),
         Ending::Poll(error) => Err(Failure::new(error)),
     }

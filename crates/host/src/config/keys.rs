@@ -3,8 +3,8 @@ use super::access::AccessWords;
 use super::address::{Address, RemoteBroker, TurnServer};
 use super::report::quoted;
 use super::{
-    AnalogPlace, Bind, CertificateName, Config, Level, LogTarget, Mdns, Ntp, PinPlace, Protocol, QueueFull, Serial,
-    Tls, TlsVersion, Zone, units,
+    AnalogPlace, Bind, CertificateName, Config, ConsoleBind, Level, LogTarget, Mdns, Ntp, PinPlace, Protocol,
+    QueueFull, Serial, Tls, TlsVersion, Zone, units,
 };
 use crate::store::SyncMode;
 use mqtt::topic::{Filter, FilterBuf};
@@ -107,7 +107,6 @@ pub(super) const NOT_BUILT: &[NotBuilt] = &[
     later("", "rules", "scripts stand in [script]"),
     later("", "device", "pins stand in [pins], a serial line in [serial]"),
     later("", "pin", "pins stand in [pins]"),
-    later("", "console", "the console is not built yet"),
     later("", "metrics", "write [http] bind = \"127.0.0.1:9883\": metrics are at /metrics there"),
 ];
 
@@ -134,6 +133,12 @@ pub(super) const SECTIONS: &[Section] = &[
         is_list: false,
         doc: "Figures for monitoring: `/metrics` (Prometheus), `/health` and `/ready`. Whoever reaches it may read them.",
         keys: HTTP,
+    },
+    Section {
+        name: "console",
+        is_list: false,
+        doc: "Where people at a console come in ([console.md](console.md)); `midge console` on this machine always does.",
+        keys: CONSOLE,
     },
     Section { name: "limits", is_list: false, doc: "What anybody may use up at most.", keys: LIMITS_KEYS },
     Section { name: "log", is_list: false, doc: "What is told, and where.", keys: LOG },
@@ -587,6 +592,44 @@ const HTTP: &[Key] = &[Key {
     doc: "An IP address of this machine and a port.",
     read: |draft, value| set(&mut draft.config.http, tcp_address(value).map(Some)),
 }];
+
+const CONSOLE: &[Key] = &[
+    Key {
+        name: "bind",
+        takes: "`\"ADDRESS:PORT\"` or `\"off\"`",
+        default: "`127.0.0.1` at the saved `config_port`, which is 7777 until it is set; off with a mosquitto.conf",
+        example: "\"127.0.0.1:7777\"",
+        doc: "The TCP port of the console. Where other machines reach it, `access` must be given: there is no login but \
+              the console's own `lock`.",
+        read: |draft, value| {
+            let read = match value.get_ref().as_str() {
+                Some("off") => Ok(ConsoleBind::Off),
+                _ => tcp_address(value).map(ConsoleBind::At),
+            };
+            set(&mut draft.config.console.bind, read)
+        },
+    },
+    Key {
+        name: "access",
+        takes: "`\"internal\"`, `\"external\"`, `\"both\"` or `\"none\"`",
+        default: "as the setting `config_access` was saved, else `\"both\"`",
+        example: "\"internal\"",
+        doc: "Who may talk: `internal` is this machine and the /24 of the setting `network`, `external` everybody else.",
+        read: |draft, value| {
+            let words = [("none", 0), ("internal", 1), ("external", 2), ("both", 3)];
+            set(&mut draft.config.console.access, choice(value, &words).map(Some))
+        },
+    },
+    Key {
+        name: "hook",
+        takes: "path",
+        default: "none",
+        example: "\"/usr/local/bin/midge-hook\"",
+        doc: "A program that is run as `HOOK set NAME`, the value on its standard input, when a setting changes, and as \
+              `HOOK scan`, which prints a line for each wireless network.",
+        read: |draft, value| set(&mut draft.config.console.hook, path(value).map(Some)),
+    },
+];
 
 const LOG: &[Key] = &[
     Key {

@@ -191,6 +191,12 @@ limits! {
     script_http_body_max: usize, Bytes, 64 * KIB, KIB, 16 * MIB;
     /// How long an answer may take.
     script_http_timeout: Duration, Time, 30, 1, 3_600;
+    /// Consoles open at once.
+    console_sessions_max: usize, Count, 16, 1, 64;
+    /// Longest line of a console.
+    console_line_max: usize, Bytes, 64 * KIB, 256, MIB;
+    /// A console on the network of which nothing is heard for so long is closed.
+    console_idle_timeout: Duration, Time, 300, 1, DAY;
     /// How long a deleted retained value is remembered, so that a site coming back does not revive it.
     tombstone_life: Duration, Time, 7 * DAY, 3_600, 3_650 * DAY;
 }

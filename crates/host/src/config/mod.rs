@@ -69,6 +69,8 @@ pub struct Config {
     pub ntp: Option<Ntp>,
     /// What is announced on the local network.
     pub mdns: Option<Mdns>,
+    /// Where people at a console come in.
+    pub console: Console,
 }
 
 /// Who this site is and where it keeps its state.
@@ -225,6 +227,29 @@ pub enum Zone {
     },
 }
 
+/// Where people at a console come in. The control socket is always one.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Console {
+    /// The TCP port.
+    pub bind: ConsoleBind,
+    /// `config_access` at the start: 1 internal, 2 external, 3 both, 0 nobody; `None`: as it was saved.
+    pub access: Option<u8>,
+    /// A program for what midge can't do by itself: settings of the network, wireless networks.
+    pub hook: Option<PathBuf>,
+}
+
+/// The console's TCP port.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum ConsoleBind {
+    /// On loopback, at the port that the setting `config_port` names. If it is taken the site runs without.
+    #[default]
+    Loopback,
+    /// Here.
+    At(SocketAddr),
+    /// There is none.
+    Off,
+}
+
 /// What is told, and where.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Log {
@@ -278,6 +303,7 @@ impl Default for Config {
             serial: None,
             ntp: None,
             mdns: None,
+            console: Console::default(),
         }
     }
 }

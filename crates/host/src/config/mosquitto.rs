@@ -5,7 +5,7 @@
 mod listeners;
 
 use super::report::{Problem, Report, Severity, nearest, quoted};
-use super::{CertificateName, Config, Level, Limit, LogTarget, QueueFull};
+use super::{CertificateName, Config, Console, ConsoleBind, Level, Limit, LogTarget, QueueFull};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -178,7 +178,12 @@ const NOT_BUILT: &[(&str, &str)] = &[
 
 pub(super) fn check(text: &str, path: &Path) -> Report {
     let mut reader = Reader {
-        config: Config { queue_full: QueueFull::Drop, ..Config::default() },
+        config: Config {
+            queue_full: QueueFull::Drop,
+            // Nobody who brings a mosquitto.conf expects another port.
+            console: Console { bind: ConsoleBind::Off, ..Console::default() },
+            ..Config::default()
+        },
         report: Report::new(path),
         listeners: listeners::Drafts::default(),
         log_level: None,

@@ -4,7 +4,7 @@ use super::access::AccessWords;
 use super::keys::{self, Draft, Fault, Key, ListenerDraft, NOT_BUILT, SECTIONS, Section, TLS_SECTION, Value};
 use super::limits::{Limit, Unit};
 use super::report::{Report, nearest, quoted};
-use super::{Bind, CertificateName, Config, LIMITS, Listener, MQTT_PORT, Tls};
+use super::{Bind, CertificateName, Config, ConsoleBind, LIMITS, Listener, MQTT_PORT, Tls};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
@@ -65,6 +65,24 @@ impl Reader<'_> {
             self.draft.config.listeners = std::mem::take(&mut self.listeners);
         }
         self.check_limits_together();
+        self.check_console(document);
+    }
+
+    /// A console has no login: whoever opens it to other machines has to say for whom.
+    fn check_console(&mut self, document: &DeTable<'_>) {
+        let Some(table) = document.get("console").and_then(|section| section.get_ref().as_table()) else { return };
+        if let (ConsoleBind::At(bind), None, Some(place)) =
+            (self.draft.config.console.bind, self.draft.config.console.access, table.get("bind"))
+            && !bind.ip().is_loopback()
+            && !table.contains_key("access")
+        {
+            let message = format!(
+                "{bind} can be reached by other machines, and the console has no login: write access = \"internal\" \
+                 (this machine and the network of the setting network) or access = \"both\" below, else bind to \
+                 127.0.0.1"
+            );
+            self.error(place.span(), "console.bind".to_owned(), message);
+        }
     }
 
     fn section(&mut self, section: &'static Section, table: &DeTable<'_>) {

@@ -214,6 +214,25 @@ fn wrong_values_with_what_to_write() {
 }
 
 #[test]
+fn a_console_that_others_reach_must_be_meant() {
+    told(
+        toml,
+        &[
+            ("[console]\nbind = \"0.0.0.0:7777\"", &["2:8: console.bind: … write access = \"internal\""]),
+            ("[console]\nbind = \"nowhere\"", &["2:8: console.bind:"]),
+            ("[console]\naccess = \"all\"", &["2:10: console.access: … write \"none\" or \"internal\""]),
+            ("[console]\nport = 7777", &["2:1: console.port:"]),
+            ("[limits]\nconsole_sessions_max = 0", &["2:24: limits.console_sessions_max: … from 1 to 64"]),
+        ],
+    );
+    let config = |text: &str| good(toml(text)).console;
+    let open = config("[console]\nbind = \"0.0.0.0:7777\"\naccess = \"internal\"");
+    assert_eq!((open.bind, open.access), (ConsoleBind::At("0.0.0.0:7777".parse().unwrap()), Some(1)));
+    assert_eq!(config("[console]\nbind = \"off\"").bind, ConsoleBind::Off);
+    assert_eq!(config("").bind, ConsoleBind::Loopback);
+}
+
+#[test]
 fn listeners_that_others_reach_must_be_meant() {
     told(
         toml,

@@ -23,6 +23,15 @@ pub(super) fn of(event: &Event) -> (Level, String) {
     }
 }
 
+/// How important it is what happens at consoles.
+pub(super) fn console_level(event: &node::console::Event) -> Level {
+    use node::console::Event as ConsoleEvent;
+    match event {
+        ConsoleEvent::Refused { .. } | ConsoleEvent::WrongPassword { .. } => Level::Warning,
+        ConsoleEvent::Locked(_) | ConsoleEvent::Script { .. } | ConsoleEvent::Restart { .. } => Level::Notice,
+    }
+}
+
 fn broker_level(event: &BrokerEvent) -> Level {
     match event {
         // Once for each message: as with mosquitto, for whoever looks for it.

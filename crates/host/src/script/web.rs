@@ -18,6 +18,11 @@ const REDIRECTS_MAX: u32 = 5;
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 const STACK_BYTES: usize = 512 * 1024;
 
+/// What is said of an answer with a longer body.
+pub(crate) fn too_long(bytes_max: usize) -> String {
+    format!("more than {bytes_max} bytes")
+}
+
 /// How a request ended.
 #[derive(Debug)]
 pub struct Answer {
@@ -32,6 +37,12 @@ pub struct Answer {
 /// Where requests start.
 pub(crate) struct Web {
     shared: Arc<Shared>,
+}
+
+impl std::fmt::Debug for Web {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Web").field("running", &self.shared.running).finish_non_exhaustive()
+    }
 }
 
 struct Shared {
@@ -110,7 +121,7 @@ impl Shared {
         let body = answer.body_mut().with_config().limit(self.body_bytes_max as u64).read_to_vec();
         match body {
             Ok(body) => Ok((answer.status().as_u16(), body)),
-            Err(ureq::Error::BodyExceedsLimit(_)) => Err(format!("more than {} bytes", self.body_bytes_max)),
+            Err(ureq::Error::BodyExceedsLimit(_)) => Err(too_long(self.body_bytes_max)),
             Err(error) => Err(error.to_string()),
         }
     }
