@@ -138,6 +138,12 @@ fn steps() -> Vec<Step> {
         },
         Step {
             ring: 4,
+            name: "consoles on a running site",
+            needs: &[Program("mosquitto_pub"), Program("mosquitto_sub")],
+            command: |target| python("tests/real/console.py", target),
+        },
+        Step {
+            ring: 4,
             name: "bad input from everywhere",
             needs: LABORATORY,
             command: |target| python("tests/real/bad_input.py", target),

@@ -1,0 +1,381 @@
+"""The console of a running site over real TCP: two consoles at once against a golden transcript, locked and unlocked;
+scripts uploaded as `nc` does it and fetched over HTTP; restarts; what nobody should send.
+
+    python3 tests/real/console.py [NAME…]     all tests, or those named
+    GOLDEN=write python3 tests/real/console.py two_consoles_talk_as_the_golden_transcript_says
+
+Needs mosquitto's clients. Loopback only."""
+
+import http.server
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+from runner import run
+
+ROOT = Path(__file__).resolve().parents[2]
+MIDGE = os.environ.get("MIDGE", str(ROOT / "target/release/midge"))
+GOLDEN = Path(__file__).with_name("console.txt")
+PROMPT = b"CMD>"
+COMPAT = "on init do println 2+3*4\non topic local cmd do println $this_data\n"
+
+
+def show(text):
+    print(f"    {text}", flush=True)
+
+
+def until(what, condition, seconds=20):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if found := condition():
+            return found
+        time.sleep(0.05)
+    raise AssertionError(f"not within {seconds} s: {what}")
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Site:
+    """One midge on loopback with a console."""
+
+    def __init__(self, workdir, config=""):
+        self.port, self.console = free_port(), free_port()
+        self.data, self.log = workdir / "data", workdir / "site.log"
+        conf = workdir / "site.toml"
+        conf.write_text(f'[site]\nname = "cabin"\n[[listener]]\nbind = "127.0.0.1:{self.port}"\n[console]\n'
+                        f'bind = "127.0.0.1:{self.console}"\n{config}\n')
+        self.command = [MIDGE, "run", "-v", "-c", str(conf), "--data", str(self.data)]
+
+    def start(self):
+        with self.log.open("a") as log:
+            self.process = subprocess.Popen(self.command, stderr=log, stdout=log)
+        until("the site serves", self.answers)
+        return self
+
+    def answers(self):
+        try:
+            with socket.create_connection(("127.0.0.1", self.console), 1) as conn:
+                return conn.recv(4) == PROMPT
+        except OSError:
+            return False
+
+    def status(self):
+        out = subprocess.run([MIDGE, "status", "--json", "--data", str(self.data)], capture_output=True, text=True)
+        return json.loads(out.stdout)
+
+    def rss_kb(self):
+        lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
+
+    def talk(self, program, *words):
+        return subprocess.run([program, "-p", str(self.port), *words], capture_output=True, text=True, timeout=20)
+
+    def stop(self):
+        self.process.send_signal(signal.SIGTERM)
+        assert self.process.wait(20) == 0
+        assert "panicked" not in self.log.read_text()
+
+
+class Console:
+    """A person with netcat."""
+
+    def __init__(self, site, prompt=True):
+        self.conn = socket.create_connection(("127.0.0.1", site.console), 10)
+        self.conn.settimeout(15)
+        self.rest = b""
+        if prompt:
+            self.hear()
+
+    def hear(self, end=PROMPT):
+        while end not in self.rest:
+            piece = self.conn.recv(65536)
+            if not piece:
+                raise AssertionError(f"closed after {self.rest!r}")
+            self.rest += piece
+        said, self.rest = self.rest.split(end, 1)
+        return (said + end).decode(errors="replace")
+
+    def ask(self, line):
+        self.conn.sendall(line.encode() + b"\n")
+        return self.hear()
+
+    def closes(self):
+        while piece := self.conn.recv(65536):
+            self.rest += piece
+        return True
+
+
+# What two people say, in turn. `a` and `b` are consoles; `!` waits for what comes by itself.
+DIALOGUE = """
+a help quit
+a set broker_user bob
+b set foo 1
+a set ssid
+b
+a set ssid my\\ net
+b set password secret88
+a set mqtt_host broker.example
+b show config
+a show vars
+b publish local room/lamp on retained
+a publish local t v keep
+b publish remote t v
+a show mqtt
+b show script
+a set @1 42
+b show vars
+a lock
+b lock pw
+a save
+b set ssid other
+a show config
+b publish local t v
+a show mqtt
+b reset
+a lock again
+b unlock wrong
+a time
+b unlock pw
+a save
+b set config_access 0
+a set config_access 3
+b script 0
+a script nonsense
+b script revert
+a delete_retained
+b show mqtt
+a scan
+a! scan fail !!!
+b quit
+a save_retained
+"""
+
+
+def timeless(text):
+    text = re.sub(r"[A-Z][a-z]{2} \d\d:\d\d:\d\d", "Ddd hh:mm:ss", text)
+    text = re.sub(r"Version .*", "Version …\r", text)
+    text = re.sub(r"midge_[0-9a-f]{6}", "midge_xxxxxx", text)
+    return re.sub(r"port \d+", "port N", text).replace("\r\n", "~\n").replace("\r", "^M")
+
+
+def two_consoles_talk_as_the_golden_transcript_says(workdir):
+    site = Site(workdir).start()
+    consoles = {"a": Console(site), "b": Console(site)}
+    transcript = []
+    for row in DIALOGUE.strip("\n").splitlines():
+        who, _, line = row.partition(" ")
+        console = consoles[who[0]]
+        said = console.hear() if who.endswith("!") else console.ask(line)
+        transcript.append(f"{row}\n{timeless(said)}\n")
+    assert consoles["b"].closes()
+    # Neither has heard a word that was meant for the other.
+    assert not consoles["a"].rest and not consoles["b"].rest
+    text = "".join(transcript)
+    if os.environ.get("GOLDEN") == "write":
+        GOLDEN.write_text(text)
+    expected = GOLDEN.read_text()
+    for number, (got, wanted) in enumerate(zip(text.splitlines(), expected.splitlines()), 1):
+        assert got == wanted, f"line {number}: {got!r}, expected {wanted!r}"
+    assert text == expected
+    site.stop()
+    show(f"{len(transcript)} commands of two consoles, {len(text.splitlines())} lines")
+
+
+def nc(port, text, where="127.0.0.1"):
+    """cat FILE | nc HOST PORT"""
+    with socket.create_connection((where, port), 10) as conn:
+        conn.sendall(text.encode())
+        conn.shutdown(socket.SHUT_WR)
+
+
+def a_script_is_uploaded_as_by_nc(workdir):
+    site = Site(workdir).start()
+    console, port = Console(site), free_port()
+    assert console.ask(f"script {port}") == f"Waiting for script upload on port {port}\r\nCMD>"
+    other = Console(site)
+    assert "another upload" in other.ask(f"script {free_port()}") + other.hear()
+    nc(port, COMPAT)
+    assert console.hear() == f"\rScript upload completed ({len(COMPAT)} Bytes)\r\nSyntax okay\r\nCMD>"
+    assert "on topic local cmd" in console.ask("show script") and "Script disabled" in console.ask("show mqtt")
+    # It does not run before the next start, as ever; unless it is told to.
+    site.talk("mosquitto_pub", "-t", "cmd", "-m", "nobody")
+    port = free_port()
+    console.ask(f"script {port} run")
+    nc(port, COMPAT.replace("on init do", "on init do subscribe local cmd"))
+    said = console.hear()
+    said += console.hear(b"14\r\n") if "14" not in said else ""
+    assert "Syntax okay" in said and "nobody" not in said, said
+    site.talk("mosquitto_pub", "-t", "cmd", "-m", "heard")
+    assert console.hear(b"heard\r\n") == "heard\r\n" and other.hear(b"heard\r\n").endswith("heard\r\n")
+    # One with an error replaces nothing.
+    port = free_port()
+    console.ask(f"script {port}")
+    nc(port, "on init println 1\n")
+    assert "Error ('do' expected) at >>println 1 " in console.hear()
+    assert "Script enabled" in console.ask("show mqtt")
+    console.ask("script revert")
+    assert "subscribe" not in console.ask("show script")
+    console.ask("script delete")
+    assert console.ask("show script") == "CMD>"
+    # A kill -9 later the script and what was saved are there.
+    port = free_port()
+    console.ask("set ssid kept")
+    console.ask("save")
+    console.ask("set ssid lost")
+    console.ask(f"script {port}")
+    nc(port, COMPAT)
+    console.hear()
+    time.sleep(0.5)
+    site.process.kill()
+    site.process.wait()
+    site.start()
+    console = Console(site)
+    assert "SSID:kept" in console.ask("show config") and "on topic local cmd" in console.ask("show script")
+    site.stop()
+
+
+class Web(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        if self.path == "/moved":
+            self.send_response(302)
+            self.send_header("Location", "/script")
+        elif self.path == "/loop":
+            self.send_response(302)
+            self.send_header("Location", "/loop")
+        elif self.path == "/script":
+            self.send_response(200)
+        elif self.path == "/endless":
+            self.send_response(200)
+        else:
+            self.send_response(404)
+        self.end_headers()
+        try:
+            if self.path == "/script":
+                self.wfile.write(COMPAT.encode())
+            while self.path == "/endless":
+                self.wfile.write(b"x" * 65536)
+        except OSError:
+            pass
+
+    def log_message(self, *_):
+        pass
+
+
+def a_script_is_fetched_over_http(workdir):
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Web)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    base = f"http://127.0.0.1:{server.server_port}"
+    site = Site(workdir).start()
+    console = Console(site)
+    for path in ("script", "moved"):
+        assert console.ask(f"script {base}/{path}") == f"HTTP request to {base}/{path} started\r\nCMD>"
+        expected = f"\rHTTP script download completed ({len(COMPAT)} Bytes)\r\nSyntax okay\r\nCMD>"
+        assert console.hear() == expected
+    assert "on topic local cmd" in console.ask("show script")
+    for path, words in (("none", "error code 404"), ("endless", "script too long"), ("loop", "error code -1")):
+        console.ask(f"script {base}/{path}")
+        assert console.hear() == f"\rHTTP script upload failed ({words})\r\nCMD>", path
+    console.ask(f"script http://127.0.0.1:{free_port()}/")
+    assert "error code -1" in console.hear()
+    site.stop()
+
+
+def a_reset_starts_the_same_process_again(workdir):
+    site = Site(workdir).start()
+    console = Console(site)
+    console.ask("set ssid kept")
+    console.ask("save")
+    console.ask("set ssid lost")
+    site.talk("mosquitto_pub", "-t", "kept/x", "-m", "1", "-r", "-q", "1")
+    console.conn.sendall(b"reset\n")
+    console.closes()
+    until("the site is there again", site.answers)
+    assert site.process.poll() is None, "the same process goes on"
+    assert "Restarting" in site.log.read_text()
+    again = Console(site)
+    assert "SSID:kept" in again.ask("show config") and '"kept/x" len: 1' in again.ask("show mqtt")
+    again.conn.sendall(b"reset factory\n")
+    again.closes()
+    until("the site is there again", site.answers)
+    last = Console(site)
+    assert "SSID:ssid" in last.ask("show config") and '"kept/x" len: 1' in last.ask("show mqtt")
+    site.stop()
+
+
+def the_command_is_a_console_of_this_machine(workdir):
+    site = Site(workdir).start()
+    lines = "set ssid near\nsave\nlock pw\nsave\nunlock pw\nquit\n"
+    words = [MIDGE, "console", "--data", str(site.data)]
+    near = subprocess.run(words, input=lines, capture_output=True, text=True, timeout=20)
+    expected = ("CMD>SSID set (auto_connect = 1)\nCMD>Config saved\nCMD>Config locked (pw: pw)\n"
+                "CMD>Invalid command. Config locked\nCMD>Config unlocked\nCMD>Quitting console\nCMD>")
+    assert (near.returncode, near.stdout) == (0, expected), near
+    far = [MIDGE, "console", f"127.0.0.1:{site.console}"]
+    # Without `quit`: the end of the input is the end.
+    told = subprocess.run(far, input="save\nshow config\n", capture_output=True, text=True, timeout=20)
+    assert told.returncode == 0 and "CMD>Config saved\n" in told.stdout and "SSID:near" in told.stdout, told
+    nobody = subprocess.run([MIDGE, "console", f"127.0.0.1:{free_port()}"], capture_output=True, text=True, timeout=20)
+    assert nobody.returncode == 1 and "no console at" in nobody.stderr
+    nobody = subprocess.run([MIDGE, "console", "--data", str(workdir / "x")], capture_output=True, text=True)
+    assert nobody.returncode == 1 and "midge run" in nobody.stderr
+    site.stop()
+
+
+def what_nobody_should_send_harms_nobody(workdir):
+    site = Site(workdir).start()
+    before = site.rss_kb()
+    console = Console(site)
+    console.conn.sendall(b"x" * 1_000_000 + b"\n")
+    assert "Line too long" in console.hear()
+    for rubbish in (b"\xff\xfd\x18\xff\xfa\x1f\0\xff\xf0", b"\0\0\n", b"\xff\xff\n", bytes(range(255)) + b"\n"):
+        console.conn.sendall(rubbish)
+    console.conn.sendall(b"time\n")
+    until("the rubbish is answered, and then the question", lambda: "Ddd hh" in timeless(console.hear()), 10)
+    # Half-open and silent ones: sixteen talk, the rest is turned away, and a place that becomes free is taken.
+    crowd = [socket.create_connection(("127.0.0.1", site.console), 10) for _ in range(60)]
+    time.sleep(1)
+    console.conn.close()
+    until("somebody new is let in", lambda: [conn.close() for conn in crowd[:20]] and site.answers())
+    for conn in crowd:
+        conn.close()
+    # One that asks and never reads.
+    deaf = socket.create_connection(("127.0.0.1", site.console), 10)
+    deaf.settimeout(1)
+    try:
+        for _ in range(20_000):
+            deaf.sendall(b"help\n" * 100)
+    except OSError:
+        pass
+    site.talk("mosquitto_pub", "-t", "kept/x", "-m", "served", "-r", "-q", "1")
+    served = site.talk("mosquitto_sub", "-t", "kept/x", "-C", "1", "-W", "5")
+    assert served.stdout == "served\n"
+    # Wrong passwords wait, whoever else talks does not.
+    guesser, other = until("a place", lambda: site.answers() and Console(site)), Console(site)
+    other.ask("lock pw")
+    guesser.conn.sendall(b"unlock x\n")
+    began = time.monotonic()
+    other.ask("time")
+    assert time.monotonic() - began < 0.9
+    assert "Invalid password" in guesser.hear() and time.monotonic() - began > 0.9
+    deaf.close()
+    assert site.rss_kb() < before + 20_000
+    site.stop()
+
+
+TESTS = [two_consoles_talk_as_the_golden_transcript_says, a_script_is_uploaded_as_by_nc, a_script_is_fetched_over_http,
+         a_reset_starts_the_same_process_again, the_command_is_a_console_of_this_machine,
+         what_nobody_should_send_harms_nobody]
+
+
+if __name__ == "__main__":
+    run(TESTS)
