@@ -1,19 +1,31 @@
-"""Ring 4: clients of others over every kind of listener: mosquitto's, paho for Python, MQTT.js.
+"""Ring 4: clients of others over every kind of listener: mosquitto's, paho for Python, aiomqtt, MQTT.js in Node and in
+Chromium, rumqttc, MicroPython's umqtt.
 
     python3 tests/real/foreign.py [NAME…]     all tests, or those named
 
-Each connects, exchanges QoS 0 to 2, retains, leaves a will, resumes its session, and passes MQTT 5 properties on. Needs
-openssl, mosquitto's clients, paho-mqtt, and node with the package mqtt (NODE_PATH says where). Only loopback.
+Each connects, exchanges QoS 0 to 2, retains, leaves a will, resumes its session, and passes MQTT 5 properties on, as far
+as it can. Needs openssl, mosquitto's clients, paho-mqtt, aiomqtt, node with the package mqtt (NODE_PATH says where),
+chromium, cargo, and umqtt/simple.py beside the target directory's release folder. Only loopback.
 """
 
+import asyncio
+import binascii
+import http.server
+import importlib.util
 import json
 import os
+import shutil
 import socket
+import ssl
+import struct
 import subprocess
+import sys
 import threading
 import time
+import types
 from pathlib import Path
 
+import aiomqtt
 import paho.mqtt.client as paho
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
@@ -21,6 +33,7 @@ from paho.mqtt.properties import Properties
 from runner import run
 
 MIDGE = os.environ.get("MIDGE", "target/release/midge")
+TARGET = Path(MIDGE).resolve().parents[1]
 PATIENCE = 20
 SIZES = [0, 1, 125, 126, 70_000, 1_000_000]
 WAYS = ["tcp", "tls", "known", "ws", "wss", "wss-known"]
@@ -227,5 +240,215 @@ def mqtt_js_in_every_way(folder):
                 assert site.is_known(f"ear-{way}-5"), "the certificate's name"
 
 
+async def aiomqtt_on(site, way, version):
+    tag, pem = f"aio-{way}-{int(version)}", site.folder
+    context = None
+    if way not in ("tcp", "ws"):
+        context = ssl.create_default_context(cafile=pem / "ca.pem")
+        if way.endswith("known"):
+            context.load_cert_chain(pem / "anna.pem", pem / "anna.key")
+    five = version == aiomqtt.ProtocolVersion.V5
+
+    def client(name, lasting=False, **more):
+        if five:
+            properties = Properties(PacketTypes.CONNECT)
+            properties.SessionExpiryInterval = 600 if lasting else 0
+            more |= {"clean_start": not lasting, "properties": properties}
+        else:
+            more |= {"clean_session": not lasting}
+        transport = "websockets" if way.startswith("ws") else "tcp"
+        return aiomqtt.Client("localhost", site.ports[way], identifier=f"{name}-{tag}", protocol=version,
+                              transport=transport, tls_context=context, timeout=PATIENCE, **more)
+
+    async def message(of):
+        return await asyncio.wait_for(anext(aiter(of.messages)), PATIENCE)
+
+    async with client("ear") as ear, client("late") as late:
+        await ear.subscribe(f"{tag}/#", qos=2)
+        properties = None
+        if five:
+            properties = Properties(PacketTypes.PUBLISH)
+            properties.UserProperty = [("a", "b"), ("a", "c")]
+        async with client("mouth") as mouth:
+            for qos in (0, 1, 2):
+                for size in SIZES:
+                    await mouth.publish(f"{tag}/data", b"x" * size, qos, properties=properties)
+                    heard = await message(ear)
+                    assert (heard.qos, heard.payload) == (qos, b"x" * size), (tag, qos, size)
+                    assert not five or heard.properties.UserProperty == [("a", "b"), ("a", "c")]
+            await mouth.publish(f"{tag}/kept", "value", 1, retain=True)
+        assert (await message(ear)).payload == b"value"
+        await late.subscribe(f"{tag}/kept")
+        heard = await message(late)
+        assert heard.retain and heard.payload == b"value"
+        doomed = client("doomed", will=aiomqtt.Will(f"{tag}/will", "gone", 1))
+        await doomed.__aenter__()
+        doomed._client._sock_close()
+        assert str((await message(ear)).topic) == f"{tag}/will"
+        async with client("sleeper", lasting=True) as sleeper:
+            await sleeper.subscribe(f"{tag}/sleep", qos=1)
+        await late.publish(f"{tag}/sleep", "wake", 1)
+        async with client("sleeper", lasting=True) as sleeper:
+            assert (await message(sleeper)).payload == b"wake"
+
+
+def aiomqtt_in_every_way(folder):
+    with Site(folder) as site:
+        for way in WAYS:
+            for version in (aiomqtt.ProtocolVersion.V311, aiomqtt.ProtocolVersion.V5):
+                asyncio.run(aiomqtt_on(site, way, version))
+            if way.endswith("known"):
+                assert site.is_known(f"ear-aio-{way}-5"), "the certificate's name"
+
+
+def rumqttc_in_every_way(folder):
+    crate = Path(__file__).resolve().parents[1] / "rumqttc"
+    built = ["cargo", "build", "--quiet", "--locked", "--manifest-path", crate / "Cargo.toml", "--target-dir"]
+    environment = {name: value for name, value in os.environ.items() if name != "CARGO_TARGET_DIR"}
+    subprocess.run([*map(str, built), str(TARGET / "rumqttc")], check=True, env=environment)
+    with Site(folder) as site:
+        for way in WAYS:
+            sh(TARGET / "rumqttc/debug/midge-test-rumqttc", way, site.ports[way], folder)
+            if way.endswith("known"):
+                assert site.is_known(f"ear-rumqttc-v5-{way}"), "the certificate's name"
+
+
+class Page(http.server.BaseHTTPRequestHandler):
+    """Gives the browser its page, and takes what the page says of its test."""
+
+    def do_GET(self):
+        here = Path(__file__).parent
+        found = {"/": here / "foreign.html", "/mqtt.js": Path(os.environ["NODE_PATH"]) / "mqtt/dist/mqtt.min.js"}
+        path = self.path.split("?")[0]
+        if path not in found:
+            return self.send_error(404)
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html" if path == "/" else "text/javascript")
+        self.end_headers()
+        self.wfile.write(found[path].read_bytes())
+
+    def do_POST(self):
+        self.server.verdict = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        self.send_response(204)
+        self.end_headers()
+        self.server.done.set()
+
+    def log_message(self, *_):
+        pass
+
+
+def mqtt_js_in_chromium(folder):
+    """The page speaks over WebSockets from a real browser, versions 3.1.1 and 5, with and without TLS."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Page)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+             "--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage",
+             # The authority is the test's own: that its chain is right is asserted by the other clients.
+             "--ignore-certificate-errors"]
+    with Site(folder) as site:
+        for way in ("ws", "wss"):
+            for version in (4, 5):
+                server.done, server.verdict = threading.Event(), None
+                page = f"http://127.0.0.1:{server.server_port}/?way={way}&port={site.ports[way]}&version={version}"
+                with open(folder / "chromium.log", "a") as log:
+                    profile = folder / f"profile-{way}-{version}"
+                    browser = subprocess.Popen(["chromium", *flags, f"--user-data-dir={profile}", page],
+                                               stdout=log, stderr=log)
+                    try:
+                        assert server.done.wait(60), f"{way} {version}: the page says nothing"
+                    finally:
+                        browser.terminate()
+                        browser.wait(PATIENCE)
+                assert server.verdict == "ok", f"{way} {version}: {server.verdict}"
+        log = (folder / "site.log").read_text()
+        assert all(f"as ear-{way}-{version} " in log for way in ("ws", "wss") for version in (4, 5)), "who came"
+    server.shutdown()
+    for profile in folder.glob("profile-*"):
+        shutil.rmtree(profile, ignore_errors=True)
+
+
+class Stream:
+    """A socket with the methods that MicroPython's have."""
+
+    def __init__(self):
+        self.socket = socket.socket()
+
+    def connect(self, address):
+        self.socket.connect(address)
+        self.socket.settimeout(PATIENCE)
+
+    def setblocking(self, blocks):
+        self.socket.settimeout(PATIENCE if blocks else 0)
+
+    def read(self, count):
+        data = b""
+        while len(data) < count:
+            try:
+                more = self.socket.recv(count - len(data))
+            except BlockingIOError:
+                return None
+            if not more:
+                break
+            data += more
+        return data
+
+    def write(self, data, count=None):
+        self.socket.sendall(bytes(data)[:count])
+
+    def close(self):
+        self.socket.close()
+
+
+def micropythons_umqtt(folder):
+    """The source that boards run, byte by byte as they write, on this Python: only its imports are stood in for."""
+    sockets = types.ModuleType("usocket")
+    sockets.socket, sockets.getaddrinfo = Stream, socket.getaddrinfo
+    sys.modules.update(usocket=sockets, ustruct=struct, ubinascii=binascii)
+    spec = importlib.util.spec_from_file_location("umqtt_simple", TARGET / "umqtt/simple.py")
+    umqtt = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(umqtt)
+
+    with Site(folder) as site:
+        def client(name, clean=True, will=None):
+            made = umqtt.MQTTClient(name, "127.0.0.1", site.ports["tcp"], keepalive=60)
+            made.heard = []
+            made.set_callback(lambda topic, payload: made.heard.append((topic, payload)))
+            if will:
+                made.set_last_will(*will)
+            return made, made.connect(clean_session=clean)
+
+        ear, _ = client(b"ear")
+        ear.subscribe(b"u/#", qos=1)
+        mouth, _ = client(b"mouth", will=(b"u/will", b"gone", False, 1))
+        for qos in (0, 1):
+            for size in (0, 1, 125, 126, 20_000):
+                mouth.publish(b"u/data", b"x" * size, qos=qos)
+                ear.wait_msg()
+                assert ear.heard[-1] == (b"u/data", b"x" * size), (qos, size, ear.heard[-1][0])
+        mouth.publish(b"u/kept", b"value", retain=True, qos=1)
+        ear.wait_msg()
+        late, _ = client(b"late")
+        late.subscribe(b"u/kept")
+        late.wait_msg()
+        assert late.heard == [(b"u/kept", b"value")]
+        mouth.sock.close()
+        ear.wait_msg()
+        assert ear.heard[-1] == (b"u/will", b"gone")
+        sleeper, present = client(b"sleeper", clean=False)
+        assert not present
+        sleeper.subscribe(b"u/sleep", qos=1)
+        sleeper.disconnect()
+        late.publish(b"u/sleep", b"wake", qos=1)
+        sleeper, present = client(b"sleeper", clean=False)
+        assert present
+        sleeper.wait_msg()
+        assert sleeper.heard == [(b"u/sleep", b"wake")]
+        late.ping()
+        assert late.wait_msg() is None
+        for each in (ear, late, sleeper):
+            each.disconnect()
+
+
 if __name__ == "__main__":
-    run([paho_in_every_way, mosquittos_clients_over_tls, midges_own_clients_over_tls, mqtt_js_in_every_way])
+    run([paho_in_every_way, aiomqtt_in_every_way, mosquittos_clients_over_tls, midges_own_clients_over_tls,
+         mqtt_js_in_every_way, mqtt_js_in_chromium, rumqttc_in_every_way, micropythons_umqtt])

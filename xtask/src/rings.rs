@@ -35,8 +35,10 @@ enum Need {
     Python(&'static str),
     /// A package of Node's, in `npm/node_modules` of the target directory.
     Node(&'static str),
+    /// A file below the target directory, where `.ci/run` puts it.
+    Built(&'static str),
 }
-use Need::{Node, Program, Python, Root};
+use Need::{Built, Node, Program, Python, Root};
 
 struct Step {
     ring: u8,
@@ -128,7 +130,10 @@ fn steps() -> Vec<Step> {
                 Program("mosquitto_pub"),
                 Program("mosquitto_sub"),
                 Python("paho.mqtt.client"),
+                Python("aiomqtt"),
                 Node("mqtt"),
+                Program("chromium"),
+                Built("umqtt/simple.py"),
             ],
             command: |target| {
                 let mut command = python("tests/real/foreign.py", target);
@@ -216,6 +221,7 @@ impl Need {
                 find("node").is_some()
                     && workspace::target().is_ok_and(|target| workspace::node_modules(&target).join(package).is_dir())
             }
+            Self::Built(file) => workspace::target().is_ok_and(|target| target.join(file).is_file()),
         }
     }
 
@@ -225,6 +231,7 @@ impl Need {
             Self::Program(name) => (*name).into(),
             Self::Python(module) => format!("Python's {module}"),
             Self::Node(package) => format!("Node's {package}"),
+            Self::Built(file) => format!("{file} in the target directory, as .ci/run puts it there"),
         }
     }
 }
