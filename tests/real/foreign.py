@@ -449,6 +449,51 @@ def micropythons_umqtt(folder):
             each.disconnect()
 
 
+def connack(port, version=5, keep_alive=60, client_id=b"raw", properties=b""):
+    """What CONNECT is answered: flags and reason, then the properties of MQTT 5 by their identifiers."""
+    body = b"\x00\x04MQTT" + bytes([version, 2]) + keep_alive.to_bytes(2, "big")
+    if version == 5:
+        body += bytes([len(properties)]) + properties
+    body += len(client_id).to_bytes(2, "big") + client_id
+    with socket.create_connection(("127.0.0.1", port), PATIENCE) as raw:
+        raw.sendall(bytes([0x10, len(body)]) + body)
+        answer = raw.recv(1_000)
+    assert answer[0] == 0x20 and answer[1] == len(answer) - 2, answer.hex(" ")
+    said, rest = {"flags": answer[2], "reason": answer[3]}, answer[5:]
+    while rest:
+        # The Assigned Client Identifier is text; the other properties that come here are numbers.
+        size = {0x11: 4, 0x21: 2, 0x22: 2, 0x13: 2, 0x27: 4}.get(rest[0], 1)
+        size = 2 + int.from_bytes(rest[1:3], "big") if rest[0] == 0x12 else size
+        said[rest[0]] = "text" if rest[0] == 0x12 else rest[1 : 1 + size].hex()
+        rest = rest[1 + size :]
+    return said
+
+
+def connack_is_mosquittos(folder):
+    """By default, and with the same words about it in the same file."""
+    asked = [{}, {"keep_alive": 0}, {"keep_alive": 200}, {"client_id": b""}, {"version": 4}, {"version": 4, "keep_alive": 0}]
+    asked += [{"properties": bytes.fromhex(secs)} for secs in ("1100000064", "11ffffffff")]
+    words = ["", "max_inflight_messages 7", "max_keepalive 100", "max_packet_size 5000", "retain_available false"]
+    for number, word in enumerate(words):
+        answers = {}
+        for name, program in (("mosquitto", ["mosquitto"]), ("midge", [MIDGE, "--data", folder / f"data{number}"])):
+            port = free_port()
+            conf = folder / f"{name}{number}.conf"
+            conf.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\n{word}\n")
+            broker = subprocess.Popen([*program, "-c", conf], stderr=subprocess.DEVNULL)
+            end = time.monotonic() + PATIENCE
+            while socket.socket().connect_ex(("127.0.0.1", port)) != 0:
+                assert broker.poll() is None and time.monotonic() < end, f"{name} does not start"
+                time.sleep(0.02)
+            answers[name] = [connack(port, **question) for question in asked]
+            broker.terminate()
+            broker.wait(PATIENCE)
+        assert answers["midge"] == answers["mosquitto"], (word, answers)
+        if not word:
+            assert answers["midge"][0] == {"flags": 0, "reason": 0, 0x21: "0014", 0x22: "000a"}, answers
+
+
 if __name__ == "__main__":
-    run([paho_in_every_way, aiomqtt_in_every_way, mosquittos_clients_over_tls, midges_own_clients_over_tls,
-         mqtt_js_in_every_way, mqtt_js_in_chromium, rumqttc_in_every_way, micropythons_umqtt])
+    run([connack_is_mosquittos, paho_in_every_way, aiomqtt_in_every_way, mosquittos_clients_over_tls,
+         midges_own_clients_over_tls, mqtt_js_in_every_way, mqtt_js_in_chromium, rumqttc_in_every_way,
+         micropythons_umqtt])

@@ -36,7 +36,7 @@ pub struct Config {
     pub connect_timeout: Duration,
     /// Largest first packet: who is not let in yet may not fill the memory.
     pub connect_bytes_max: u32,
-    /// Longest keep-alive; announced to version 5 if a client asks for more or for none.
+    /// Longest keep-alive of version 5; announced if a client asks for more or for none.
     pub keep_alive_max: Option<NonZeroU16>,
     /// Longest session expiry; `None` is for ever.
     pub session_expiry_max: Option<Duration>,

@@ -130,9 +130,9 @@ impl Broker {
 
     /// The connection is a client's from now on. Says its keep-alive.
     fn serve_from_now(&mut self, now: Now, slot: u32, listener: ListenerId, connect: &Connect<'_>) -> u16 {
-        // [MQTT-3.2.2-22]
+        // [MQTT-3.2.2-22]; 3.1 and 3.1.1 can't be told, and keep theirs.
         let asked = connect.keep_alive_secs;
-        let keep_alive = match self.config.keep_alive_max {
+        let keep_alive = match self.config.keep_alive_max.filter(|_| connect.version == Version::V5) {
             Some(max) if asked == 0 || asked > max.get() => max.get(),
             Some(_) | None => asked,
         };

@@ -1,5 +1,5 @@
 //! From the operator's words to what each core wants to be told.
-use crate::config::{Config, ConsoleBind, QueueFull};
+use crate::config::{Config, ConsoleBind, Limits, QueueFull};
 use mqtt::FilterBuf;
 use std::num::NonZeroU16;
 use std::time::Duration;
@@ -10,15 +10,20 @@ const FOREVER: Duration = Duration::from_secs(100 * 365 * 86_400);
 /// The broker's limits.
 pub(crate) fn broker(config: &Config) -> node::BrokerConfig {
     let limits = &config.limits;
+    let inflight_max = NonZeroU16::new(limits.inflight_max).unwrap_or(NonZeroU16::MIN);
     node::BrokerConfig {
         packet_max: limits.packet_max,
         connect_bytes_max: limits.connect_packet_max,
-        keep_alive_max: u16::try_from(limits.keep_alive_max.as_secs())
-            .ok()
-            .and_then(NonZeroU16::new)
-            .filter(|max| max.get() < u16::MAX),
+        // Without a word from the operator CONNACK says no more than mosquitto's.
+        announce_packet_max: limits.packet_max != Limits::default().packet_max,
+        keep_alive_max: u16::try_from(limits.keep_alive_max.as_secs()).ok().and_then(NonZeroU16::new),
         session_expiry_max: Some(limits.session_expiry_max).filter(|max| *max < FOREVER),
-        in_flight_max: NonZeroU16::new(limits.inflight_max).unwrap_or(NonZeroU16::MIN),
+        in_flight_max: inflight_max,
+        receive_max: inflight_max,
+        max_qos: config.max_qos,
+        retain_available: config.retain_available,
+        topic_alias_max: limits.topic_alias_max,
+        topic_alias_sent_max: limits.topic_alias_sent_max,
         queue_messages_max: limits.queue_messages_max,
         queue_bytes_max: Some(limits.queue_bytes_max),
         outgoing_bytes_max: limits.outgoing_bytes_max,
@@ -107,4 +112,27 @@ pub(crate) fn link(config: &Config, key_seed: [u8; 32]) -> link::Config {
     // Room for one message of the largest size and the frame around it.
     own.limits.frame_max = config.limits.packet_max as usize + (64 << 10);
     own
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mqtt::QoS;
+
+    #[test]
+    fn what_the_operator_says_reaches_the_broker() {
+        let plain = broker(&Config::default());
+        assert_eq!(plain.keep_alive_max.map(NonZeroU16::get), Some(65_535));
+        assert_eq!(plain.when_full, node::WhenFull::Refuse);
+        assert_eq!((plain.receive_max.get(), plain.topic_alias_max, plain.announce_packet_max), (20, 10, false));
+        let mut config = Config { queue_full: QueueFull::Drop, max_qos: QoS::AtLeastOnce, ..Config::default() };
+        config.retain_available = false;
+        (config.limits.inflight_max, config.limits.packet_max) = (7, 1 << 20);
+        (config.limits.topic_alias_max, config.limits.topic_alias_sent_max) = (1, 2);
+        let told = broker(&config);
+        assert_eq!((told.when_full, told.max_qos), (node::WhenFull::Drop, QoS::AtLeastOnce));
+        assert_eq!((told.in_flight_max.get(), told.receive_max.get()), (7, 7));
+        assert_eq!((told.packet_max, told.announce_packet_max), (1 << 20, true));
+        assert_eq!((told.topic_alias_max, told.topic_alias_sent_max, told.retain_available), (1, 2, false));
+    }
 }

@@ -70,6 +70,7 @@ fn announced_limits() {
     let config = Config { packet_max: 1000, keep_alive_max: std::num::NonZeroU16::new(30), ..Config::default() };
     check_with(config.clone(), "a: CONNECT v5", "a< CONNACK rmax=20 amax=10 pmax=1000 keep=30");
     check_with(config.clone(), "a: CONNECT v5 keep=20", "a< CONNACK rmax=20 amax=10 pmax=1000");
+    check_with(config.clone(), "a: CONNECT keep=60 | +89s", "");
     check_with(config, "a: CONNECT v5 · a: PUB t 'x'*1000", "a< DISCONNECT 0x95 · a< CLOSE");
     let config = Config { session_expiry_max: Some(std::time::Duration::from_secs(10)), ..Config::default() };
     check_with(config.clone(), "a: CONNECT v5 expiry=60", "a< CONNACK rmax=20 amax=10 expiry=10");

@@ -7,6 +7,7 @@ use super::{
     QueueFull, Serial, Tls, TlsVersion, Zone, units,
 };
 use crate::store::SyncMode;
+use mqtt::QoS;
 use mqtt::topic::{Filter, FilterBuf};
 use node::rules::Oddities;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -110,7 +111,7 @@ pub(super) const NOT_BUILT: &[NotBuilt] = &[
     later("", "metrics", "write [http] bind = \"127.0.0.1:9883\": metrics are at /metrics there"),
 ];
 
-/// All sections; the keys of `[limits]` are `queue_full` and the rows of [`super::LIMITS`].
+/// All sections; the keys of `[limits]` are `LIMITS_KEYS` and the rows of [`super::LIMITS`].
 pub(super) const SECTIONS: &[Section] = &[
     Section { name: "site", is_list: false, doc: "Who this site is and where it keeps its state.", keys: SITE },
     Section {
@@ -571,18 +572,41 @@ const MESH: &[Key] = &[
     },
 ];
 
-const LIMITS_KEYS: &[Key] = &[Key {
-    name: "queue_full",
-    takes: "`\"refuse\"` or `\"drop\"`",
-    default: "`\"refuse\"`",
-    example: "\"drop\"",
-    doc: "What happens to a QoS 1 or 2 message for a session whose queue is at its limit: `refuse` its publisher before \
-          anything is acknowledged, or `drop` it for that session and count it, as mosquitto does.",
-    read: |draft, value| {
-        let words = [("refuse", QueueFull::Refuse), ("drop", QueueFull::Drop)];
-        set(&mut draft.config.queue_full, choice(value, &words))
+const LIMITS_KEYS: &[Key] = &[
+    Key {
+        name: "queue_full",
+        takes: "`\"refuse\"` or `\"drop\"`",
+        default: "`\"refuse\"`",
+        example: "\"drop\"",
+        doc: "What happens to a QoS 1 or 2 message for a session whose queue is at its limit: `refuse` its publisher \
+              before anything is acknowledged, or `drop` it for that session and count it, as mosquitto does.",
+        read: |draft, value| {
+            let words = [("refuse", QueueFull::Refuse), ("drop", QueueFull::Drop)];
+            set(&mut draft.config.queue_full, choice(value, &words))
+        },
     },
-}];
+    Key {
+        name: "max_qos",
+        takes: "`0`, `1` or `2`",
+        default: "`2`",
+        example: "1",
+        doc: "Highest QoS that clients may publish with and are granted; MQTT 5 is told. Who publishes above it is \
+              disconnected (0x9B).",
+        read: |draft, value| {
+            let qos = number(value).and_then(|number| QoS::from_bits(u8::try_from(number).ok()?));
+            set(&mut draft.config.max_qos, qos.ok_or_else(|| fault(value, "write 0, 1 or 2 without quotes".into())))
+        },
+    },
+    Key {
+        name: "retain_available",
+        takes: "`true` or `false`",
+        default: "`true`",
+        example: "false",
+        doc: "Whether clients may publish retained messages; MQTT 5 is told. With `false`, who does is disconnected \
+              (0x9A).",
+        read: |draft, value| set(&mut draft.config.retain_available, boolean(value)),
+    },
+];
 
 const HTTP: &[Key] = &[Key {
     name: "bind",

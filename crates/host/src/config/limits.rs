@@ -143,10 +143,14 @@ limits! {
     connection_rate_per_address_max: u32, Count, 10_000, 1, 1_000_000;
     /// Time in which a connection must be through with its PROXY header, TLS and WebSocket request.
     handshake_max: Duration, Time, 10, 1, 300;
-    /// Longest keep-alive that a client gets; an MQTT 5 client that asks for more is told this one.
+    /// Longest keep-alive that an MQTT 5 client gets; one that asks for more, or for none, is told this one.
     keep_alive_max: Duration, Time, 65_535, 10, 65_535;
-    /// Messages of QoS 1 and 2 on their way to one client and not yet acknowledged.
+    /// Messages of QoS 1 and 2 on their way to one client, or from it, and not yet acknowledged; MQTT 5 is told so.
     inflight_max: u16, Count, 20, 1, 65_535;
+    /// Topic aliases that an MQTT 5 client may set for what it publishes.
+    topic_alias_max: u16, Count, 10, 0, 65_535;
+    /// Topic aliases that midge sets for one MQTT 5 client, if it takes as many.
+    topic_alias_sent_max: u16, Count, 10, 0, 65_535;
     /// Messages of QoS 1 and 2 that wait for one session.
     queue_messages_max: usize, Count, 200_000, 1, 100_000_000;
     /// Bytes of these messages.

@@ -25,6 +25,7 @@ pub use reference::reference;
 pub use report::{Problem, Report, Severity};
 
 use crate::store::SyncMode;
+use mqtt::QoS;
 use mqtt::topic::{Filter, FilterBuf};
 use node::rules;
 use std::collections::BTreeMap;
@@ -57,6 +58,10 @@ pub struct Config {
     pub limits: Limits,
     /// What happens to a message for a session whose queue is at its limit.
     pub queue_full: QueueFull,
+    /// Highest QoS that clients may publish with and are granted.
+    pub max_qos: QoS,
+    /// Whether clients may publish retained messages.
+    pub retain_available: bool,
     /// What is told, and where.
     pub log: Log,
     /// The rules of the site.
@@ -297,6 +302,8 @@ impl Default for Config {
             http: None,
             limits: Limits::default(),
             queue_full: QueueFull::default(),
+            max_qos: QoS::ExactlyOnce,
+            retain_available: true,
             log: Log { level: Level::Info, to: LogTarget::Stderr },
             script: Script::default(),
             pins: Pins::default(),

@@ -110,9 +110,9 @@ const DIRECTIVES: &[(&str, Apply)] = &[
         false => Ok(()),
         true => Err("queueing QoS 0 messages for absent clients is not built yet; write false".to_owned()),
     }),
-    ("retain_available", |_, line| match boolean(line.value)? {
-        true => Ok(()),
-        false => Err("refusing retained messages is not built yet; write true".to_owned()),
+    ("retain_available", |reader, line| {
+        reader.config.retain_available = boolean(line.value)?;
+        Ok(())
     }),
     ("autosave_interval", |reader, line| {
         reader.note(line, "without effect: every change is stored at once");

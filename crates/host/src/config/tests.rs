@@ -83,6 +83,8 @@ fn everything_at_once() {
         queue_bytes_max = 2_097_152
         tombstone_life = 86400
         queue_full = "drop"
+        max_qos = 1
+        retain_available = false
         [log]
         level = "debug"
         to = "/var/log/midge.log"
@@ -109,6 +111,7 @@ fn everything_at_once() {
     assert_eq!(config.limits.queue_bytes_max, 2 << 20);
     assert_eq!(config.limits.tombstone_life, Duration::from_secs(86_400));
     assert_eq!(config.queue_full, QueueFull::Drop);
+    assert_eq!((config.max_qos, config.retain_available), (mqtt::QoS::AtLeastOnce, false));
     assert_eq!(config.log, Log { level: Level::Debug, to: LogTarget::File("/var/log/midge.log".into()) });
 }
 
@@ -487,7 +490,8 @@ fn a_mosquitto_conf() {
         "# comment\n\nlistener 1883\nlistener 1884 127.0.0.1\nprotocol mqtt\nallow_anonymous true\npersistence true\n\
          persistence_location /var/lib/mos quitto/\nmax_inflight_messages 5\nmax_queued_messages 50\n\
          max_packet_size 100000\nmax_keepalive 100\npersistent_client_expiration 2m\nlog_dest file /tmp/x.log\n\
-         log_type error\nlog_type  notice \nper_listener_settings false\n",
+         log_type error\nlog_type  notice \nper_listener_settings false\n\
+         retain_available false\n",
     ));
     let binds: Vec<String> = config.listeners.iter().map(|listener| listener.bind.to_string()).collect();
     assert_eq!(binds, ["[::]:1883", "127.0.0.1:1884"]);
@@ -497,7 +501,7 @@ fn a_mosquitto_conf() {
     assert_eq!(limits.keep_alive_max, Duration::from_secs(100));
     assert_eq!(limits.session_expiry_max, Duration::from_secs(60 * 86_400));
     assert_eq!(config.log, Log { level: Level::Info, to: LogTarget::File("/tmp/x.log".into()) });
-    assert_eq!(config.queue_full, QueueFull::Drop);
+    assert_eq!((config.queue_full, config.retain_available), (QueueFull::Drop, false));
 }
 
 #[test]
