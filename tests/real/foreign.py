@@ -71,7 +71,7 @@ class Site:
         self.folder, self.ports = folder, {way: free_port() for way in WAYS}
         for name, subject in [("ca", "/CN=Authority"), ("server", "/CN=localhost"), ("anna", "/O=Boat/CN=anna")]:
             certify(folder, name, subject)
-        lines = ["per_listener_settings true", f"log_dest file {folder}/site.log"]
+        lines = ["user root", "per_listener_settings true", f"log_dest file {folder}/site.log"]
         for way, port in self.ports.items():
             lines += [f"listener {port} 127.0.0.1", "allow_anonymous true"]
             if way.startswith("ws"):
@@ -479,7 +479,7 @@ def connack_is_mosquittos(folder):
         for name, program in (("mosquitto", ["mosquitto"]), ("midge", [MIDGE, "--data", folder / f"data{number}"])):
             port = free_port()
             conf = folder / f"{name}{number}.conf"
-            conf.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\n{word}\n")
+            conf.write_text(f"user root\nlistener {port} 127.0.0.1\nallow_anonymous true\n{word}\n")
             broker = subprocess.Popen([*program, "-c", conf], stderr=subprocess.DEVNULL)
             end = time.monotonic() + PATIENCE
             while socket.socket().connect_ex(("127.0.0.1", port)) != 0:

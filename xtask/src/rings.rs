@@ -127,6 +127,7 @@ fn steps() -> Vec<Step> {
             name: "clients of others on every listener",
             needs: &[
                 Program("openssl"),
+                Program("mosquitto"),
                 Program("mosquitto_pub"),
                 Program("mosquitto_sub"),
                 Python("paho.mqtt.client"),
@@ -146,6 +147,12 @@ fn steps() -> Vec<Step> {
             name: "consoles on a running site",
             needs: &[Program("mosquitto_pub"), Program("mosquitto_sub")],
             command: |target| python("tests/real/console.py", target),
+        },
+        Step {
+            ring: 4,
+            name: "in mosquitto's place",
+            needs: &[Root, Program("mosquitto"), Program("mosquitto_pub"), Program("mosquitto_sub")],
+            command: |target| python("tests/real/swap.py", target),
         },
         Step {
             ring: 4,

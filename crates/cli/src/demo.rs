@@ -6,7 +6,7 @@ mod story;
 
 use crate::failure::Failure;
 use crate::signals;
-use host::config::{self, Config, Level, Listener, LogTarget};
+use host::config::{self, Config, Level, Listener};
 use host::identity::{self, random_seed};
 use host::status::PeerLine;
 use host::{Setup, Site, Token};
@@ -103,7 +103,7 @@ fn quiet_config(name: &str) -> Config {
     let mut config = Config::default();
     config.site.name = Some(name.to_owned());
     config.console.bind = config::ConsoleBind::Off;
-    config.log = config::Log { level: Level::Warning, to: LogTarget::Stderr };
+    config.log = config::Log { level: Level::Warning, ..config::Log::default() };
     config
 }
 

@@ -17,6 +17,7 @@ mod create;
 mod data_dir;
 mod demo;
 mod failure;
+mod import;
 mod join;
 mod lists;
 mod passwd;
@@ -78,8 +79,10 @@ enum Verb {
     Reload(reload::Args),
     /// Talk to a site's console: settings, statistics, scripts.
     Console(console::Args),
-    /// Check a configuration file: every problem with its line and what to write instead.
+    /// Check a configuration file and the files that it names: what becomes of each line, and what to write instead.
     Check(check::Args),
+    /// Write a mosquitto.conf as TOML.
+    Import(import::Args),
     /// Check, try out or convert a script of the rules.
     Script(script::Args),
 }
@@ -110,6 +113,7 @@ fn main() -> ExitCode {
         Some(Verb::Reload(args)) => reload::run(&args),
         Some(Verb::Console(args)) => console::run(&args),
         Some(Verb::Check(args)) => check::run(&args),
+        Some(Verb::Import(args)) => import::run(&args),
         Some(Verb::Script(args)) => script::run(&args),
     };
     outcome.unwrap_or_else(Failure::report)

@@ -1,10 +1,11 @@
 //! `midge run`: start a site and serve until told to stop.
 use crate::data_dir::DataDir;
 use crate::failure::Failure;
-use crate::{signals, systemd};
+use crate::signals::{self, Request};
+use crate::systemd;
 use host::config::{self, Config, Level, Listener};
 use host::driver::Ending;
-use host::{Setup, Site};
+use host::{Setup, Site, StartError};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -29,6 +30,8 @@ pub(crate) struct Args {
 
 /// As mosquitto: a configuration that can't be honoured ends with 3.
 const BAD_CONFIGURATION: u8 = 3;
+/// As mosquitto: a file of passwords or access rules that can't be used ends with 13.
+const BAD_ACCESS_FILE: u8 = 13;
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let mut config = match &args.config {
@@ -55,13 +58,20 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
         None => args.data.path()?,
     };
     let stop =
-        signals::catch_with_reload().map_err(|error| Failure::new(format!("can't watch for signals: {error}")))?;
-    let site = Site::start(Setup { config, data, datagrams: None }).map_err(Failure::new)?;
+        signals::catch_with_requests().map_err(|error| Failure::new(format!("can't watch for signals: {error}")))?;
+    let site = Site::start(Setup { config, data, datagrams: None }).map_err(|error| {
+        let code = if matches!(error, StartError::Access(_)) { BAD_ACCESS_FILE } else { 1 };
+        Failure::with_code(code, error)
+    })?;
     let stop_site = site.stopper();
-    let reload = site.reloader();
+    let (reload, tell) = (site.reloader(), site.teller());
     systemd::ready(site.pulse());
     std::thread::spawn(move || {
-        stop.wait_and(|| systemd::reloading(&reload));
+        stop.wait_and(|signal| match signal {
+            Request::Reload => systemd::reloading(&reload),
+            Request::Save => tell("Every change is stored already: SIGUSR1 has nothing to do."),
+            Request::Tree => tell("Subscriptions are listed by midge sub ls, clients by midge client ls."),
+        });
         systemd::stopping();
         stop_site();
     });

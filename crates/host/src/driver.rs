@@ -58,6 +58,8 @@ pub enum Command {
     Reload,
     /// News from a console.
     Console(console::News),
+    /// A notice for the log.
+    Tell(&'static str),
     /// Addresses of servers and peers that were given by name.
     Resolved(Servers),
     /// A batch of news from a gateway.
@@ -315,6 +317,7 @@ impl Driver {
                     }
                 }
             }
+            Command::Tell(words) => self.log.line(now.wall, Level::Notice, words),
             Command::Manners(manners) => self.set_manners(now, manners),
             Command::Script(news) => self.script.news(now, news, &mut self.node, &mut self.log),
             Command::Reload => self.script.reload(now, &mut self.node, &mut self.log, Begin::Now),
@@ -492,6 +495,26 @@ impl Driver {
         self.drain(now);
         self.clients.flush(&mut self.node, now);
         self.log.flush();
+        self.announce_log(now);
+    }
+
+    /// Lines of the log for `$SYS/broker/log`; they go out in the next round, which begins at once.
+    fn announce_log(&mut self, now: Now) {
+        for (level, line) in self.log.take_announced() {
+            let topic = match level {
+                Level::Error => "$SYS/broker/log/E",
+                Level::Warning => "$SYS/broker/log/W",
+                Level::Notice => "$SYS/broker/log/N",
+                Level::Info | Level::Debug => "$SYS/broker/log/I",
+            };
+            let options = MessageOptions { qos: QoS::ExactlyOnce, ..MessageOptions::default() };
+            let topic = Topic::parse(topic).ok();
+            if let Some(Ok(message)) = topic.map(|topic| Message::new(topic, line.as_bytes(), options)) {
+                self.node.handle(now, Input::Announce { message: &message });
+                // A failed wake-up delays the line until the next event.
+                let _ = self.event_loop.bus.waker.wake();
+            }
+        }
     }
 
     fn drain(&mut self, now: Now) {

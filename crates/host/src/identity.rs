@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-const KEY_FILE: &str = "site.key";
+pub(crate) const KEY_FILE: &str = "site.key";
 const TOKEN_FILE: &str = "mesh.token";
 
 /// What went wrong with a file of the identity, in words for the operator.

@@ -11,6 +11,7 @@ use crate::http::HttpServer;
 use crate::identity::{self, IdentityError};
 use crate::log::Log;
 use crate::mailbox::Mailbox;
+use crate::privileges::{self, PidFile};
 use crate::resolve;
 use crate::script::{Neighbourhood, Surroundings};
 use crate::status::{About, Status};
@@ -75,6 +76,8 @@ pub enum StartError {
         /// The system's reason.
         error: io::Error,
     },
+    /// Who the site is to be does not exist, or can't be.
+    User(String),
     /// The link layer does not take our key.
     Link(String),
 }
@@ -94,6 +97,7 @@ impl fmt::Display for StartError {
             Self::Listen { address, error } => write!(f, "can't listen on {address}: {error}"),
             Self::Port { port, error } => write!(f, "can't use UDP port {port}: {error}; set [mesh] port = 0 for any"),
             Self::System { what, error } => write!(f, "{what}: {error}"),
+            Self::User(what) => write!(f, "user: {what}"),
             Self::Link(what) => f.write_str(what),
         }
     }
@@ -138,26 +142,33 @@ pub struct Site {
     listeners: Vec<SocketAddr>,
     thread: Option<JoinHandle<Ending>>,
     _control: ControlSocket,
+    _pid_file: Option<PidFile>,
     http: Option<HttpServer>,
     consoles: ConsoleServer,
 }
 
 impl Site {
-    /// Starts serving: when this returns, clients can connect.
+    /// Starts serving: when this returns, clients can connect. If the configuration names a user and the process is
+    /// root's, all of it is that user's from then on.
     ///
     /// # Errors
     /// See [`StartError`]; nothing is left running then.
     pub fn start(setup: Setup) -> Result<Self, StartError> {
         let Setup { config, data, datagrams } = setup;
-        identity::make_data_dir(&data)?;
-        let key = identity::load_or_make_key(&data)?;
-        let token = identity::load_token(&data)?;
         let realms = Realms::load(&config.listeners).map_err(StartError::Access)?;
-        let (mut store, opened) = Store::open(&data, config.site.sync)?;
         let log = Log::open(&config.log).map_err(system("can't open the log"))?;
         let clock = Clock::start();
         let event_loop = Loop::new().map_err(system("can't make an event queue"))?;
-        let clients = open_doors(&config, &event_loop)?;
+        let mut clients = open_doors(&config, &event_loop)?;
+        let pid_file = config.site.pid_file.as_deref().map(PidFile::write).transpose();
+        let pid_file = pid_file.map_err(system("can't write the pid_file"))?;
+        settle(&config, &data)?;
+        // Threads begin with the rights that they keep.
+        start_gateways(&config, &event_loop, &mut clients)?;
+        let key = identity::load_or_make_key(&data)?;
+        let token = identity::load_token(&data)?;
+        let (mut store, opened) =
+            if config.site.persistence { Store::open(&data, config.site.sync)? } else { Store::in_memory(&data)? };
         let doors = config.listeners.clone();
         let mut builder = Builder { now: clock.now(), clock, config, key, log, members: Members::default() };
         builder.log.line(builder.now.wall, crate::config::Level::Notice, starting());
@@ -187,7 +198,7 @@ impl Site {
             .map_err(system("can't open the control socket"))?;
         let http = builder.http(&bus)?;
         let script = builder.surroundings(&clients.listeners(), bus.clone())?;
-        let about = builder.about(&data, token.as_ref(), damaged);
+        let about = builder.about(token.as_ref(), &data, damaged);
         let listeners = clients.listeners().into_iter().filter_map(|listener| tcp_address(&listener.bind)).collect();
         builder.log.flush();
         let driver = Driver {
@@ -208,7 +219,17 @@ impl Site {
             .name("midge-driver".into())
             .spawn(move || driver.run())
             .map_err(system("can't start the driver's thread"))?;
-        Ok(Self { bus, doors, access: reloader, listeners, thread: Some(thread), _control: control, http, consoles })
+        Ok(Self {
+            bus,
+            doors,
+            access: reloader,
+            listeners,
+            thread: Some(thread),
+            _control: control,
+            _pid_file: pid_file,
+            http,
+            consoles,
+        })
     }
 
     /// TCP addresses that clients can connect to.
@@ -256,6 +277,12 @@ impl Site {
         }
     }
 
+    /// A pen that writes a notice into the log, from any thread.
+    pub fn teller(&self) -> impl Fn(&'static str) + Send + Sync + use<> {
+        let bus = self.bus.clone();
+        move |words| bus.send(Command::Tell(words))
+    }
+
     /// Waits until the site has stopped, and says why it did.
     pub fn wait(mut self) -> Ending {
         let ending = self.thread.take().map(JoinHandle::join);
@@ -290,7 +317,7 @@ fn tcp_address(bind: &Bind) -> Option<SocketAddr> {
     }
 }
 
-/// The listeners, with gateways for those that need them.
+/// The listeners.
 fn open_doors(config: &Config, event_loop: &Loop) -> Result<Clients, StartError> {
     let limits = &config.limits;
     let admission = Admission {
@@ -300,18 +327,35 @@ fn open_doors(config: &Config, event_loop: &Loop) -> Result<Clients, StartError>
     };
     let door = |listener: &Listener| Ok((listener.clone(), Manner::of(listener)?));
     let doors = config.listeners.iter().map(door).collect::<Result<Vec<_>, TlsError>>()?;
-    let mut clients = event_loop.listen(doors, admission)?;
+    Ok(event_loop.listen(doors, admission)?)
+}
+
+/// Makes the data directory; from here on the process is the user that the operator wants, if it was root.
+fn settle(config: &Config, data: &std::path::Path) -> Result<(), StartError> {
+    let is_new = !data.exists();
+    let Some(name) = config.site.user.as_deref().filter(|_| privileges::is_root()) else {
+        return Ok(identity::make_data_dir(data)?);
+    };
+    let account = privileges::find(name).map_err(StartError::User)?;
+    identity::make_data_dir(data)?;
+    account
+        .inherit(config, data, is_new)
+        .map_err(|(path, error)| StartError::User(format!("{}: can't be given to {name}: {error}", path.display())))?;
+    account.take_on().map_err(|error| StartError::User(format!("can't become {name}: {error}")))
+}
+
+fn start_gateways(config: &Config, event_loop: &Loop, clients: &mut Clients) -> Result<(), StartError> {
     if clients.needs_gateways() {
         // The driver has a processor for itself.
         let others = std::thread::available_parallelism().map_or(1, |all| all.get().saturating_sub(1));
         let start = |_| {
             let bus = event_loop.bus();
-            Gateway::start(limits.handshake_max, move |batch| bus.send(Command::Gateway(batch)))
+            Gateway::start(config.limits.handshake_max, move |batch| bus.send(Command::Gateway(batch)))
         };
         let gateways = (0..others.clamp(1, GATEWAYS_MAX)).map(start).collect::<io::Result<_>>();
         clients.set_gateways(gateways.map_err(system("can't start a gateway's thread"))?);
     }
-    Ok(clients)
+    Ok(())
 }
 
 fn starting() -> String {
@@ -480,13 +524,15 @@ impl Builder {
         Ok(http)
     }
 
-    fn about(&self, data: &std::path::Path, token: Option<&Token>, damaged: Vec<String>) -> About {
+    /// What `status` shows besides the cores' state.
+    fn about(&self, token: Option<&Token>, data: &std::path::Path, damaged: Vec<String>) -> About {
         About {
             name: self.name(),
             site: rendezvous::PeerKey::from_seed(&self.key).0,
             mesh: token.map(|token| token.fingerprint().to_string()),
             data: data.display().to_string(),
             sync: match self.config.site.sync {
+                _ if !self.config.site.persistence => "none",
                 SyncMode::Os => "os",
                 SyncMode::Disk => "disk",
             },

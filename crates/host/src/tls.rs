@@ -35,6 +35,11 @@ impl TlsError {
     fn new(path: &Path, what: impl fmt::Display) -> Self {
         Self { path: path.to_owned(), what: what.to_string() }
     }
+
+    /// The file.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
 }
 
 impl fmt::Display for TlsError {
@@ -96,7 +101,7 @@ fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
     crate::config::read_bounded(path, FILE_BYTES_MAX).map_err(|error| TlsError::new(path, error))
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let found: Result<Vec<_>, pem::Error> = CertificateDer::pem_slice_iter(&read(path)?).collect();
     match found {
         Ok(list) if list.is_empty() => Err(TlsError::new(path, "has no certificate in PEM form")),
@@ -105,14 +110,14 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     }
 }
 
-fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+pub(crate) fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
     PrivateKeyDer::from_pem_slice(&read(path)?).map_err(|error| match error {
         pem::Error::NoItemsFound => TlsError::new(path, "has no key in PEM form that is not encrypted"),
         error => TlsError::new(path, error),
     })
 }
 
-fn revoked(path: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
+pub(crate) fn revoked(path: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
     let found: Result<Vec<_>, pem::Error> = CertificateRevocationListDer::pem_slice_iter(&read(path)?).collect();
     match found {
         Ok(list) if list.is_empty() => Err(TlsError::new(path, "has no revocation list in PEM form")),
@@ -122,7 +127,7 @@ fn revoked(path: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, Tl
 }
 
 /// Files, and all files of directories, in which what is no certificate is passed over.
-fn authorities(paths: &[PathBuf]) -> Result<RootCertStore, TlsError> {
+pub(crate) fn authorities(paths: &[PathBuf]) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
     for path in paths {
         let added = if path.is_dir() { add_directory(&mut roots, path)? } else { add_file(&mut roots, path)? };

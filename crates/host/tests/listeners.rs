@@ -80,7 +80,7 @@ impl Stage {
     /// A site with these listeners and the default limits, changed by `change`.
     fn site(&self, listeners: Vec<Listener>, change: impl FnOnce(&mut Config)) -> Site {
         let mut config = Config { listeners, ..Config::default() };
-        config.log.to = LogTarget::File(self.path("log"));
+        config.log.to = vec![LogTarget::File(self.path("log"))];
         change(&mut config);
         let data = self.path("data");
         Site::start(Setup { config, data, datagrams: None }).unwrap()

@@ -1,6 +1,6 @@
 //! `midge script run`: a site for one script, in real time, that leaves nothing behind.
 use crate::failure::Failure;
-use crate::signals;
+use crate::signals::{self, Request};
 use host::config::{Config, ConsoleBind, Level, Listener, LogTarget};
 use host::driver::Ending;
 use host::rules::{Limits, Oddities, check};
@@ -48,7 +48,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
         None => Config::default(),
     };
     config.listeners = vec![Listener::on_loopback(args.port)];
-    config.log.to = LogTarget::Stdout;
+    config.log.to = vec![LogTarget::Stdout];
     config.log.level = Level::Info;
     config.script.logging = args.verbose;
     if config.console.bind == ConsoleBind::Loopback {
@@ -64,11 +64,14 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
         args.file.clone()
     });
     let stop =
-        signals::catch_with_reload().map_err(|error| Failure::new(format!("can't watch for signals: {error}")))?;
+        signals::catch_with_requests().map_err(|error| Failure::new(format!("can't watch for signals: {error}")))?;
     let site = Site::start(Setup { config, data: data.0.clone(), datagrams: None }).map_err(Failure::new)?;
     let (stop_site, reload) = (site.stopper(), site.reloader());
     std::thread::spawn(move || {
-        stop.wait_and(reload);
+        stop.wait_and(|request| match request {
+            Request::Reload => reload(),
+            Request::Save | Request::Tree => {}
+        });
         stop_site();
     });
     match site.wait() {

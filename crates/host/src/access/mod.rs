@@ -11,6 +11,7 @@ pub use ::access::{Access, Acl, Decision, Reason, Scheme, Who, check_user_name};
 pub use files::{hash_plain, password_line, read_text, replace_user, write_private};
 pub use gate::{Admitted, Answer, Checked, Counts, Door, Gate, Guest, Word};
 pub use realm::{LoadError, Realm, Realms};
+pub(crate) use realm::{check_passwords, check_rules};
 
 use crate::config::Listener;
 use crate::driver::{Bus, Command};

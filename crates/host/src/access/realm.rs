@@ -122,6 +122,22 @@ fn once<T>(
     Ok(Some(parsed))
 }
 
+/// Looks at a password file.
+///
+/// # Errors
+/// All that is wrong with it.
+pub(crate) fn check_passwords(path: &Path) -> Result<(), LoadError> {
+    once(Some(path), &mut BTreeMap::new(), Passwords::parse).map(|_| ())
+}
+
+/// Looks at a file of access rules.
+///
+/// # Errors
+/// All that is wrong with it.
+pub(crate) fn check_rules(path: &Path) -> Result<(), LoadError> {
+    once(Some(path), &mut BTreeMap::new(), Acl::parse).map(|_| ())
+}
+
 /// The text of a password or access file.
 ///
 /// # Errors

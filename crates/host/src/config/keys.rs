@@ -3,9 +3,11 @@ use super::access::AccessWords;
 use super::address::{Address, RemoteBroker, TurnServer};
 use super::report::quoted;
 use super::{
-    AnalogPlace, Bind, CertificateName, Config, ConsoleBind, Level, LogTarget, Mdns, Ntp, PinPlace, Protocol,
-    QueueFull, Serial, Tls, TlsVersion, Zone, units,
+    AnalogPlace, Bind, CertificateName, Config, ConsoleBind, Facility, Level, LogTarget, LogTime, Mdns, Ntp, PinPlace,
+    Protocol, QueueFull, Serial, Tls, TlsVersion, Zone, units,
 };
+use crate::log::is_time_format;
+use crate::privileges;
 use crate::store::SyncMode;
 use mqtt::QoS;
 use mqtt::topic::{Filter, FilterBuf};
@@ -217,6 +219,33 @@ const SITE: &[Key] = &[
         doc: "How often the retained messages below `$SYS/broker` are brought up to date; 0: there are none.",
         read: |draft, value| set(&mut draft.config.site.sys_interval, seconds(value)),
     },
+    Key {
+        name: "persistence",
+        takes: "`true` or `false`",
+        default: "`true`",
+        example: "false",
+        doc: "Whether sessions, queues and retained messages are stored. With `false` they end with the process; the \
+              site's key and its mesh are kept all the same.",
+        read: |draft, value| set(&mut draft.config.site.persistence, boolean(value)),
+    },
+    Key {
+        name: "user",
+        takes: "text",
+        default: "nobody else",
+        example: "\"root\"",
+        doc: "Whom to become, with the groups of that user, if started by root: once ports, certificates, password \
+              files and the log are open, and before the store is. Where there is no `mosquitto`, that stands for \
+              `nobody`.",
+        read: |draft, value| set(&mut draft.config.site.user, user(value).map(Some)),
+    },
+    Key {
+        name: "pid_file",
+        takes: "path",
+        default: "none",
+        example: "\"/run/midge.pid\"",
+        doc: "Holds the number of the process as long as it runs.",
+        read: |draft, value| set(&mut draft.config.site.pid_file, path(value).map(Some)),
+    },
 ];
 
 const LISTENER: &[Key] = &[
@@ -363,11 +392,14 @@ const LISTENER_TLS: &[Key] = &[
     },
     Key {
         name: "ca",
-        takes: "path",
+        takes: "path, or list of paths",
         default: "clients are not asked for certificates",
         example: "\"/etc/midge/clients.pem\"",
         doc: "PEM: authorities whose clients are known; a directory stands for all files in it.",
-        read: |draft, value| set(&mut draft.listener.tls.authorities, path(value).map(|path| vec![path])),
+        read: |draft, value| match value.get_ref() {
+            DeValue::Array(_) => set(&mut draft.listener.tls.authorities, list(value, path_of)),
+            _ => set(&mut draft.listener.tls.authorities, path(value).map(|path| vec![path])),
+        },
     },
     Key {
         name: "require_certificate",
@@ -675,25 +707,72 @@ const LOG: &[Key] = &[
     },
     Key {
         name: "to",
-        takes: "`\"stderr\"`, `\"stdout\"`, `\"none\"` or an absolute path",
+        takes: "`\"stderr\"`, `\"stdout\"`, `\"syslog\"`, `\"topic\"`, an absolute path, a list of these, or `\"none\"`",
         default: "`\"stderr\"`",
-        example: "\"/var/log/midge.log\"",
-        doc: "Where it goes; a file is appended to.",
-        read: |draft, value| {
-            draft.config.log.to = match text(value)? {
-                "stderr" => LogTarget::Stderr,
-                "stdout" => LogTarget::Stdout,
-                "none" => LogTarget::Nowhere,
-                name if name.starts_with('/') => LogTarget::File(path(value)?),
-                name => {
-                    let message = format!("{}: write \"stderr\", \"stdout\", \"none\" or \"/PATH\"", found(name));
-                    return refuse(value, &message);
-                }
-            };
-            Ok(())
-        },
+        example: "[\"/var/log/midge.log\", \"topic\"]",
+        doc: "Where it goes; a file is appended to. `topic` publishes each line, unless it is of level debug, at \
+              `$SYS/broker/log/E`, `W`, `N` or `I`.",
+        read: |draft, value| set(&mut draft.config.log.to, log_targets(value)),
+    },
+    Key {
+        name: "time",
+        takes: "`\"seconds\"`, `\"none\"` or a format as for strftime",
+        default: "`\"seconds\"`",
+        example: "\"%Y-%m-%dT%H:%M:%S\"",
+        doc: "What each line begins with: seconds since 1970, or local time in that format.",
+        read: |draft, value| set(&mut draft.config.log.time, log_time(value)),
+    },
+    Key {
+        name: "facility",
+        takes: "`\"daemon\"` or `\"local0\"` to `\"local7\"`",
+        default: "`\"daemon\"`",
+        example: "\"local5\"",
+        doc: "As what the system's log takes it.",
+        read: |draft, value| set(&mut draft.config.log.facility, facility(value)),
     },
 ];
+
+/// One place or several.
+fn log_targets(value: &Value<'_>) -> Result<Vec<LogTarget>, Faults> {
+    match value.get_ref() {
+        DeValue::String(word) if word == "none" => Ok(Vec::new()),
+        DeValue::String(word) => Ok(vec![log_target(word).map_err(|reason| fault(value, reason))?]),
+        DeValue::Array(_) => list(value, log_target),
+        _ => Err(wrong_type(value, "text in quotes, or a list of texts").into()),
+    }
+}
+
+fn log_target(word: &str) -> Result<LogTarget, String> {
+    match word {
+        "stderr" => Ok(LogTarget::Stderr),
+        "stdout" => Ok(LogTarget::Stdout),
+        "syslog" => Ok(LogTarget::Syslog),
+        "topic" => Ok(LogTarget::Topic),
+        path if path.starts_with('/') && !path.contains('\0') => Ok(LogTarget::File(path.into())),
+        other => Err(format!("{}: write \"stderr\", \"stdout\", \"syslog\", \"topic\" or \"/PATH\"", found(other))),
+    }
+}
+
+fn log_time(value: &Value<'_>) -> Result<LogTime, Fault> {
+    match text(value)? {
+        "seconds" => Ok(LogTime::Seconds),
+        "none" => Ok(LogTime::Nothing),
+        format if is_time_format(format) => Ok(LogTime::Format(format.to_owned())),
+        other => {
+            Err(fault(value, format!("{}: write \"seconds\", \"none\" or a format as for strftime", found(other))))
+        }
+    }
+}
+
+fn facility(value: &Value<'_>) -> Result<Facility, Fault> {
+    let word = text(value)?;
+    if word == "daemon" {
+        return Ok(Facility::Daemon);
+    }
+    let number = word.strip_prefix("local").and_then(|digits| digits.parse().ok()).filter(|number| *number <= 7);
+    let facility = number.map(Facility::Local);
+    facility.ok_or_else(|| fault(value, format!("{}: write \"daemon\" or \"local0\" to \"local7\"", found(word))))
+}
 
 const SCRIPT: &[Key] = &[
     Key {
@@ -1061,9 +1140,13 @@ fn seconds(value: &Value<'_>) -> Result<Duration, Fault> {
 }
 
 fn path(value: &Value<'_>) -> Result<PathBuf, Fault> {
-    match text(value)? {
-        "" => Err(fault(value, "found nothing: write a path".to_owned())),
-        name if name.contains('\0') => Err(fault(value, "found a NUL character: write a path".to_owned())),
+    path_of(text(value)?).map_err(|reason| fault(value, reason))
+}
+
+fn path_of(name: &str) -> Result<PathBuf, String> {
+    match name {
+        "" => Err("found nothing: write a path".to_owned()),
+        name if name.contains('\0') => Err("found a NUL character: write a path".to_owned()),
         name => Ok(PathBuf::from(name)),
     }
 }
@@ -1078,6 +1161,22 @@ fn word(value: &Value<'_>) -> Result<String, Fault> {
         }
         word => Ok(word.to_owned()),
     }
+}
+
+fn user(value: &Value<'_>) -> Result<String, Fault> {
+    let name = text(value)?;
+    check_user(name).map_err(|reason| fault(value, reason))?;
+    Ok(name.to_owned())
+}
+
+/// What can be the name of a user of this machine.
+pub(super) fn check_user(name: &str) -> Result<(), String> {
+    let is_good = (1..=256).contains(&name.len()) && !name.contains(|c: char| c.is_control() || c == ':');
+    if !is_good {
+        return Err(format!("{}: write the name of a user of this machine", found(name)));
+    }
+    // As mosquitto: whom to become concerns root only.
+    if privileges::is_root() { privileges::find(name).map(|_| ()) } else { Ok(()) }
 }
 
 fn site_name(value: &Value<'_>) -> Result<String, Fault> {

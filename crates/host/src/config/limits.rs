@@ -57,7 +57,6 @@ pub struct Limit {
     /// What it is for.
     pub doc: &'static str,
     set: fn(&mut Limits, u64),
-    #[cfg(test)]
     get: fn(&Limits) -> u64,
 }
 
@@ -65,6 +64,11 @@ impl Limit {
     /// The row with this name.
     pub fn named(name: &str) -> Option<&'static Self> {
         LIMITS.iter().find(|limit| limit.name == name)
+    }
+
+    /// What holds.
+    pub(super) fn of(&self, limits: &Limits) -> u64 {
+        (self.get)(limits)
     }
 
     /// Sets it, or says what would be allowed.
@@ -118,7 +122,6 @@ macro_rules! limits {
             most: $most,
             doc: concat!($($doc),*),
             set: |limits, amount| limits.$name = <$type>::from_amount(amount),
-            #[cfg(test)]
             get: |limits| limits.$name.to_amount(),
         }),*];
 

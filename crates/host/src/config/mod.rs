@@ -5,11 +5,14 @@
 //! documentation are one table (`keys.rs`), the limits another (`limits.rs`).
 mod access;
 mod address;
+mod import;
 mod keys;
 mod limits;
 mod listener;
 mod mosquitto;
 mod native;
+#[cfg(test)]
+mod pairs;
 mod reference;
 mod report;
 #[cfg(test)]
@@ -19,10 +22,11 @@ mod units;
 pub(crate) use access::ASSIGNED_ID_PREFIX;
 pub use access::Access;
 pub use address::{Address, RemoteBroker, Secret, TurnServer};
+pub use import::to_toml;
 pub use limits::{LIMITS, Limit, Limits, Unit};
 pub use listener::{Bind, CertificateName, Listener, Protocol, Tls, TlsVersion};
 pub use reference::reference;
-pub use report::{Problem, Report, Severity};
+pub use report::{FileKind, LineReport, Mention, Problem, Report, Severity, Verdict};
 
 use crate::store::SyncMode;
 use mqtt::QoS;
@@ -89,6 +93,13 @@ pub struct Site {
     pub sync: SyncMode,
     /// How often `$SYS` is brought up to date; zero: never.
     pub sys_interval: Duration,
+    /// Whom to become if started by root, once ports and files of root are open; `None`: nobody else. Where there is no
+    /// `mosquitto`, that stands for `nobody`.
+    pub user: Option<String>,
+    /// Holds the process's number as long as it runs.
+    pub pid_file: Option<PathBuf>,
+    /// Whether sessions, queues and retained messages survive the process.
+    pub persistence: bool,
 }
 
 /// The other sites and the ways to them.
@@ -260,8 +271,45 @@ pub enum ConsoleBind {
 pub struct Log {
     /// The least important thing that is still told.
     pub level: Level,
-    /// Where it goes.
-    pub to: LogTarget,
+    /// Where it goes; empty: nowhere.
+    pub to: Vec<LogTarget>,
+    /// How the time is written.
+    pub time: LogTime,
+    /// As what the system's log takes it.
+    pub facility: Facility,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self {
+            level: Level::Info,
+            to: vec![LogTarget::Stderr],
+            time: LogTime::default(),
+            facility: Facility::default(),
+        }
+    }
+}
+
+/// How the time of a line is written.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum LogTime {
+    /// Seconds since 1970, as mosquitto does.
+    #[default]
+    Seconds,
+    /// Not at all: whoever collects the lines knows it.
+    Nothing,
+    /// As strftime would, in local time.
+    Format(String),
+}
+
+/// The kind of program that the system's log takes this for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Facility {
+    /// A service.
+    #[default]
+    Daemon,
+    /// `local0` to `local7`.
+    Local(u8),
 }
 
 /// Importance of a line in the log; each level includes those before it.
@@ -288,8 +336,10 @@ pub enum LogTarget {
     Stdout,
     /// Appended to a file.
     File(PathBuf),
-    /// Nowhere.
-    Nowhere,
+    /// The system's log.
+    Syslog,
+    /// Published below `$SYS/broker/log`, as mosquitto does; nothing of level debug.
+    Topic,
 }
 
 impl Default for Config {
@@ -304,7 +354,7 @@ impl Default for Config {
             queue_full: QueueFull::default(),
             max_qos: QoS::ExactlyOnce,
             retain_available: true,
-            log: Log { level: Level::Info, to: LogTarget::Stderr },
+            log: Log::default(),
             script: Script::default(),
             pins: Pins::default(),
             serial: None,
@@ -317,7 +367,15 @@ impl Default for Config {
 
 impl Default for Site {
     fn default() -> Self {
-        Self { name: None, data: None, sync: SyncMode::default(), sys_interval: Duration::from_secs(10) }
+        Self {
+            name: None,
+            data: None,
+            sync: SyncMode::default(),
+            sys_interval: Duration::from_secs(10),
+            user: None,
+            pid_file: None,
+            persistence: true,
+        }
     }
 }
 
@@ -343,7 +401,7 @@ fn everything() -> FilterBuf {
 /// Reads and checks a file; a file that can't be read is a problem like any other.
 pub fn read(path: &Path) -> Report {
     match read_bounded(path, FILE_BYTES_MAX) {
-        Ok(bytes) => check(&bytes, path),
+        Ok(bytes) => check_with(&bytes, path, &mosquitto::from_disk),
         Err(error) => Report::unreadable(path, &error),
     }
 }
@@ -355,8 +413,12 @@ pub(crate) fn read_bounded(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Checks the contents of a file; `path` names it in messages and, by its ending, tells the format.
+/// Checks the contents of a file; `path` names it in messages and, by its ending, tells the format. Includes nothing.
 pub fn check(bytes: &[u8], path: &Path) -> Report {
+    check_with(bytes, path, &mosquitto::from_nowhere)
+}
+
+fn check_with(bytes: &[u8], path: &Path, include: &mosquitto::Include<'_>) -> Report {
     if bytes.len() as u64 > FILE_BYTES_MAX {
         return Report::refused(path, "longer than 1 MiB: this is not a configuration file");
     }
@@ -366,7 +428,7 @@ pub fn check(bytes: &[u8], path: &Path) -> Report {
     };
     match Format::of(path, text) {
         Format::Native => native::check(text, path),
-        Format::Mosquitto => mosquitto::check(text, path),
+        Format::Mosquitto => mosquitto::check(text, path, include),
     }
 }
 

@@ -2,15 +2,31 @@
 //!
 //! Read as mosquitto 2 reads it: one directive per line, its value the rest of the line; `#` begins a comment only in
 //! the first column; a listener's directives follow its `listener` line. What is not understood is refused.
+mod files;
+mod includes;
 mod listeners;
+mod words;
 
-use super::report::{Problem, Report, Severity, nearest, quoted};
-use super::{CertificateName, Config, Console, ConsoleBind, Level, Limit, LogTarget, QueueFull};
+pub(super) use includes::{Include, from_disk, from_nowhere};
+
+use super::keys::check_user;
+use super::report::{Heard, Mention, Problem, Report, Severity, nearest, quoted};
+use super::{
+    CertificateName, Config, Console, ConsoleBind, Facility, Level, Limit, Limits, LogTarget, LogTime, QueueFull, Site,
+};
+use crate::log::is_time_format;
+use crate::privileges;
+use includes::Included;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// What a PUBLISH may carry beside its payload: header, longest topic, properties of a usual size.
 const PUBLISH_OVERHEAD: u64 = 72 * 1024;
+
+/// The largest packet that MQTT has.
+const PACKET_MAX: u32 = 268_435_460;
+/// Four of these: mosquitto counts messages only.
+const QUEUE_BYTES_MAX: usize = 1 << 30;
 
 /// What a directive does here.
 type Apply = for<'t> fn(&mut Reader<'t>, Line<'t>) -> Result<(), String>;
@@ -57,7 +73,7 @@ const DIRECTIVES: &[(&str, Apply)] = &[
     }),
     ("websockets_headers_size", |reader, line| match line.value.parse::<u64>() {
         Ok(..=8_192) => {
-            reader.note(line, "mapped: midge takes headers of up to 8 KiB");
+            reader.note(line, "midge takes headers of up to 8 KiB");
             Ok(())
         }
         Ok(_) | Err(_) => Err(format!("found {}: midge takes headers of up to 8192 bytes", quoted(line.value))),
@@ -66,10 +82,27 @@ const DIRECTIVES: &[(&str, Apply)] = &[
         reader.note(line, "without effect: log_type says what is told");
         Ok(())
     }),
-    ("persistence", |_, line| match boolean(line.value)? {
-        true => Ok(()),
-        false => Err("a site without a store is not built yet: midge always keeps its state; write true".to_owned()),
+    ("persistence", |reader, line| {
+        reader.config.site.persistence = boolean(line.value)?;
+        Ok(())
     }),
+    ("persistence_file", |reader, line| {
+        non_empty(line.value)?;
+        reader.note(line, "without effect: the store is called store.db, and mosquitto's file is not read");
+        Ok(())
+    }),
+    ("user", |reader, line| {
+        check_user(line.value)?;
+        reader.config.site.user = Some(line.value.to_owned());
+        Ok(())
+    }),
+    ("pid_file", |reader, line| {
+        reader.config.site.pid_file = Some(PathBuf::from(non_empty(line.value)?));
+        Ok(())
+    }),
+    ("include_dir", |reader, line| reader.include(line)),
+    ("max_qos", |reader, line| reader.max_qos(line)),
+    ("max_topic_alias", |reader, line| reader.topic_alias_max(line)),
     ("persistence_location", |reader, line| {
         reader.config.site.data = Some(PathBuf::from(non_empty(line.value)?));
         Ok(())
@@ -95,20 +128,54 @@ const DIRECTIVES: &[(&str, Apply)] = &[
     ("log_dest", |reader, line| reader.log_dest(line)),
     ("log_type", |reader, line| reader.log_type(line)),
     ("connection_messages", |reader, line| {
-        reader.is_silent_about_connections = !boolean(line.value)?;
+        reader.log.is_silent_about_connections = !boolean(line.value)?;
         Ok(())
     }),
-    ("log_timestamp", |_, line| match boolean(line.value)? {
-        true => Ok(()),
-        false => Err("a log without times is not built yet; write true".to_owned()),
+    ("log_timestamp", |reader, line| {
+        reader.log.has_time = boolean(line.value)?;
+        Ok(())
     }),
-    ("set_tcp_nodelay", |_, line| match boolean(line.value)? {
-        true => Ok(()),
-        false => Err("midge never waits to fill a segment; write true".to_owned()),
+    ("log_timestamp_format", |reader, line| match line.value {
+        format if !format.is_empty() && is_time_format(format) => {
+            reader.log.time_format = Some(format.to_owned());
+            Ok(())
+        }
+        other => Err(format!("found {}: write a format as for strftime", quoted(other))),
     }),
-    ("queue_qos0_messages", |_, line| match boolean(line.value)? {
-        false => Ok(()),
-        true => Err("queueing QoS 0 messages for absent clients is not built yet; write false".to_owned()),
+    ("log_facility", |reader, line| match line.value.parse() {
+        Ok(number @ 0..=7) => {
+            reader.config.log.facility = Facility::Local(number);
+            Ok(())
+        }
+        Ok(_) | Err(_) => {
+            Err(format!("found {}: write a number from 0 to 7, for local0 to local7", quoted(line.value)))
+        }
+    }),
+    ("set_tcp_nodelay", |reader, line| {
+        if !boolean(line.value)? {
+            reader.note(line, "without effect: midge never waits to fill a segment");
+        }
+        Ok(())
+    }),
+    ("queue_qos0_messages", |_, line| only_false(line, "QoS 0 messages are not queued for absent clients")),
+    ("upgrade_outgoing_qos", |_, line| only_false(line, "no message is delivered with a higher QoS than it came with")),
+    ("allow_duplicate_messages", |_, line| match boolean(line.value)? {
+        true => Ok(()),
+        false => {
+            Err("a message comes once for each subscription that it matches, as it does in mosquitto 2 unless it \
+                      is told otherwise; write true"
+                .to_owned())
+        }
+    }),
+    ("max_inflight_bytes", |_, line| {
+        only_zero(line, "what is on its way is counted in messages: set max_inflight_messages")
+    }),
+    ("memory_limit", |_, line| {
+        only_zero(line, "memory is bounded by part: max_queued_bytes here, and [limits] of a TOML file")
+    }),
+    ("retry_interval", |reader, line| {
+        reader.note(line, "without effect, as in mosquitto 2: nothing is sent again on a connection");
+        Ok(())
     }),
     ("retain_available", |reader, line| {
         reader.config.retain_available = boolean(line.value)?;
@@ -124,7 +191,10 @@ const DIRECTIVES: &[(&str, Apply)] = &[
     }),
 ];
 
-/// Directives of mosquitto 2 that will not be, with the reason.
+const PLUGINS: &str =
+    "plugins are C libraries made for mosquitto: passwords and rights stand in password_file and acl_file";
+
+/// Directives of mosquitto 2 that will not be, by their beginnings, with the reason.
 const REFUSED: &[(&str, &str)] = &[
     ("psk_file", "TLS with pre-shared keys is not spoken: rustls has none; give the listener a certificate"),
     ("psk_hint", "TLS with pre-shared keys is not spoken: rustls has none; give the listener a certificate"),
@@ -132,30 +202,18 @@ const REFUSED: &[(&str, &str)] = &[
     ("ciphers_tls1.3", "rustls offers only suites that are good today: take the line out"),
     ("tls_engine", "engines of OpenSSL are unknown to rustls: take the line out"),
     ("tls_engine_kpass_sha1", "engines of OpenSSL are unknown to rustls: take the line out"),
+    ("auth_", PLUGINS),
+    ("plugin", PLUGINS),
+    ("plugin_", PLUGINS),
+    ("global_plugin", PLUGINS),
+    ("opt_", PLUGINS),
+    ("http_dir", "midge serves no files: let a web server do it, and take the line out"),
 ];
 
 /// Directives of mosquitto 2 whose part is not built yet, by their beginnings, with the part.
 const NOT_BUILT: &[(&str, &str)] = &[
-    ("auth_", "authentication plugins are"),
-    ("plugin", "plugins are"),
-    ("global_plugin", "plugins are"),
-    ("opt_", "plugins are"),
-    ("include_dir", "included files are"),
-    ("pid_file", "a file with the process id is"),
-    ("user", "changing the user is"),
-    ("http_dir", "the web page is"),
     ("websockets_origin", "checking the origin of WebSockets is"),
     ("mount_point", "mount points are"),
-    ("max_qos", "a highest QoS per listener is"),
-    ("max_topic_alias", "topic alias settings are"),
-    ("max_inflight_bytes", "a limit of bytes in flight is"),
-    ("allow_duplicate_messages", "duplicate deliveries are"),
-    ("upgrade_outgoing_qos", "raising the QoS of deliveries is"),
-    ("persistence_file", "a name for the store's file is"),
-    ("memory_limit", "a limit of memory is"),
-    ("max_clientid_len", "client id rules are"),
-    ("log_timestamp_format", "a format of times in the log is"),
-    ("log_facility", "syslog is"),
     ("connection", "bridges are"),
     ("address", "bridges are"),
     ("bridge_", "bridges are"),
@@ -164,7 +222,10 @@ const NOT_BUILT: &[(&str, &str)] = &[
     ("idle_timeout", "bridges are"),
     ("keepalive_interval", "bridges are"),
     ("local_", "bridges are"),
-    ("notification", "bridges are"),
+    ("notifications", "bridges are"),
+    ("notification_", "bridges are"),
+    ("notifications_", "bridges are"),
+    ("addresses", "bridges are"),
     ("remote_", "bridges are"),
     ("restart_timeout", "bridges are"),
     ("round_robin", "bridges are"),
@@ -176,19 +237,28 @@ const NOT_BUILT: &[(&str, &str)] = &[
     ("password", "bridges are"),
 ];
 
-pub(super) fn check(text: &str, path: &Path) -> Report {
+/// `include` reads the files of an `include_dir`.
+pub(super) fn check(text: &str, path: &Path, include: &Include<'_>) -> Report {
+    let mut report = Report::new(path);
+    let included = includes::find(text, include, &mut report);
+    let site = Site { user: Some(privileges::MOSQUITTO.to_owned()), ..Site::default() };
+    // Without a word mosquitto takes all that MQTT can carry.
+    let limits = Limits { packet_max: PACKET_MAX, queue_bytes_max: QUEUE_BYTES_MAX, ..Limits::default() };
     let mut reader = Reader {
         config: Config {
             queue_full: QueueFull::Drop,
             // Nobody who brings a mosquitto.conf expects another port.
             console: Console { bind: ConsoleBind::Off, ..Console::default() },
+            site,
+            limits,
             ..Config::default()
         },
-        report: Report::new(path),
+        report,
         listeners: listeners::Drafts::default(),
-        log_level: None,
-        log_dest: None,
-        is_silent_about_connections: false,
+        log: LogWords { has_time: true, ..LogWords::default() },
+        included: &included,
+        source: 0,
+        comments: Vec::new(),
     };
     for (index, raw) in text.lines().enumerate() {
         reader.line(index + 1, raw);
@@ -206,9 +276,28 @@ struct Line<'l> {
     place: Place,
 }
 
+impl<'l> Line<'l> {
+    /// None for what says nothing. mosquitto takes a '#' for a comment in the first column only; further right it is
+    /// part of a value.
+    fn read(raw: &'l str, number: usize) -> Option<Self> {
+        let text = raw.trim();
+        if text.is_empty() || raw.starts_with('#') {
+            return None;
+        }
+        let (name, value) = text.split_once([' ', '\t']).map_or((text, ""), |(name, rest)| (name, rest.trim()));
+        let at = if value.is_empty() { name } else { value };
+        // Both are parts of the line, so that the difference of their addresses is the offset.
+        let offset = at.as_ptr().addr() - raw.as_ptr().addr();
+        let column = 1 + raw.get(..offset)?.chars().count();
+        Some(Self { name, value, place: Place { source: 0, line: number, column } })
+    }
+}
+
 /// Line and column, from 1.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 struct Place {
+    /// Which of the report's files.
+    source: usize,
     line: usize,
     column: usize,
 }
@@ -217,24 +306,46 @@ struct Reader<'t> {
     config: Config,
     report: Report,
     listeners: listeners::Drafts,
-    log_level: Option<Level>,
-    log_dest: Option<&'t str>,
+    log: LogWords,
+    included: &'t Included,
+    source: usize,
+    /// Those that stand right above.
+    comments: Vec<&'t str>,
+}
+
+/// What the lines about the log have said so far.
+#[derive(Default)]
+struct LogWords {
+    level: Option<Level>,
+    to: Option<Vec<LogTarget>>,
+    has_time: bool,
+    time_format: Option<String>,
     is_silent_about_connections: bool,
 }
 
 impl<'t> Reader<'t> {
     fn line(&mut self, number: usize, raw: &'t str) {
-        // mosquitto takes a '#' for a comment in the first column only; further right it is part of a value.
-        let text = raw.trim();
-        if text.is_empty() || raw.starts_with('#') {
+        if raw.starts_with('#') {
+            self.comments.push(raw.trim());
             return;
         }
-        let (name, value) = text.split_once([' ', '\t']).map_or((text, ""), |(name, rest)| (name, rest.trim()));
-        let at = if value.is_empty() { name } else { value };
-        // Both are parts of the line, so that the difference of their addresses is the offset.
-        let offset = at.as_ptr().addr() - raw.as_ptr().addr();
-        let place = Place { line: number, column: 1 + raw[..offset].chars().count() };
-        let line = Line { name, value, place };
+        let comments = std::mem::take(&mut self.comments);
+        let Some(line) = Line::read(raw, number) else { return };
+        let place = Place { source: self.source, ..line.place };
+        let line = Line { place, ..line };
+        let Line { name, value, .. } = line;
+        self.report.heard(Heard {
+            source: self.source,
+            line: number,
+            directive: shown(name),
+            key: self.listeners.key(name),
+            listener: self.listeners.count() + usize::from(name == "listener"),
+            comments: comments.into_iter().map(str::to_owned).collect(),
+        });
+        if let Some(kind) = files::kind(name) {
+            let (key, path) = (name.to_owned(), PathBuf::from(value));
+            self.report.mention(Mention { source: self.source, line: number, key, kind, path });
+        }
         let outcome = match DIRECTIVES.iter().find(|(known, _)| *known == name) {
             Some((_, apply)) => apply(self, line),
             None => Err(unknown(name)),
@@ -245,8 +356,24 @@ impl<'t> Reader<'t> {
     }
 
     fn tell(&mut self, place: Place, name: &str, message: String, severity: Severity) {
-        let key = if name.len() <= 40 { name.to_owned() } else { quoted(name) };
-        self.report.tell(Problem { line: place.line, column: place.column, key, message, severity });
+        let Place { source, line, column } = place;
+        self.report.tell(Problem { source, line, column, key: shown(name), message, severity });
+    }
+
+    /// As mosquitto: the lines of the files stand where the line stands that names their directory.
+    fn include(&mut self, line: Line<'t>) -> Result<(), String> {
+        if self.source != 0 {
+            return Err("an included file can't include others: write this in the main one".to_owned());
+        }
+        for (source, text) in self.included.at(line.place.line) {
+            self.source = source;
+            self.comments.clear();
+            for (index, raw) in text.lines().enumerate() {
+                self.line(index + 1, raw);
+            }
+        }
+        self.source = 0;
+        Ok(())
     }
 
     fn note(&mut self, line: Line<'_>, message: &str) {
@@ -270,60 +397,99 @@ impl<'t> Reader<'t> {
         let limit = Limit::named("packet_max").ok_or("unknown limit")?;
         let packet = if payload == 0 { limit.most } else { payload.saturating_add(PUBLISH_OVERHEAD).min(limit.most) };
         limit.set(&mut self.config.limits, packet)?;
-        self.note(line, "mapped: midge limits the whole packet, and closes the connection that sends a larger one");
+        self.note(line, "midge limits the whole packet, and closes the connection that sends a larger one");
         Ok(())
     }
 
-    fn log_dest(&mut self, line: Line<'t>) -> Result<(), String> {
-        if self.log_dest.is_some_and(|before| before != line.value) {
-            return Err("several destinations are not built yet; keep one log_dest line".to_owned());
-        }
-        self.config.log.to = match line.value.split_once([' ', '\t']).unwrap_or((line.value, "")) {
+    /// Each line adds a destination, as in mosquitto; `none` takes all away.
+    fn log_dest(&mut self, line: Line<'_>) -> Result<(), String> {
+        let target = match line.value.split_once([' ', '\t']).unwrap_or((line.value, "")) {
             ("stderr", "") => LogTarget::Stderr,
             ("stdout", "") => LogTarget::Stdout,
-            ("none", "") => LogTarget::Nowhere,
-            ("file", path) if !path.trim().is_empty() => LogTarget::File(PathBuf::from(path.trim())),
-            ("syslog" | "topic" | "dlt", _) => {
-                return Err("this destination is not built yet; write stderr, stdout, file PATH or none".to_owned());
+            ("syslog", "") => LogTarget::Syslog,
+            ("topic", "") => LogTarget::Topic,
+            ("none", "") => {
+                self.log.to = Some(Vec::new());
+                return Ok(());
             }
-            _ => return Err(format!("found {}: write stderr, stdout, file PATH or none", quoted(line.value))),
+            ("file", path) if !path.trim().is_empty() => LogTarget::File(PathBuf::from(path.trim())),
+            ("dlt", _) => return Err("there is no automotive log here: take the line out".to_owned()),
+            _ => {
+                let known = "stderr, stdout, syslog, topic, file /PATH or none";
+                return Err(format!("found {}: write {known}", quoted(line.value)));
+            }
         };
-        self.log_dest = Some(line.value);
+        let to = self.log.to.get_or_insert_default();
+        let is_file = |target: &LogTarget| matches!(target, LogTarget::File(_));
+        if is_file(&target) && to.iter().any(is_file) {
+            return Err("is the second file: keep one, as mosquitto wants".to_owned());
+        }
+        if !to.contains(&target) {
+            to.push(target);
+        }
         Ok(())
     }
 
     fn log_type(&mut self, line: Line<'_>) -> Result<(), String> {
         // Clients that come and go are notices in mosquitto and information here.
         let level = match line.value {
-            "none" => None,
-            "error" => Some(Level::Error),
-            "warning" => Some(Level::Warning),
-            "notice" | "information" => Some(Level::Info),
-            "debug" | "subscribe" | "unsubscribe" | "websockets" | "all" => Some(Level::Debug),
+            "none" => {
+                self.log.to = Some(Vec::new());
+                return Ok(());
+            }
+            "error" => Level::Error,
+            "warning" => Level::Warning,
+            "notice" | "information" => Level::Info,
+            "debug" | "all" => Level::Debug,
+            "subscribe" | "unsubscribe" | "websockets" => {
+                self.note(line, "told with everything else, as log_type debug");
+                Level::Debug
+            }
             other => {
                 let known = "none, error, warning, notice, information, debug, subscribe, unsubscribe or all";
                 return Err(format!("found {}: write {known}", quoted(other)));
             }
         };
-        match level {
-            Some(level) => self.log_level = self.log_level.max(Some(level)),
-            None => self.config.log.to = LogTarget::Nowhere,
-        }
+        self.log.level = self.log.level.max(Some(level));
         Ok(())
     }
 
     fn finish_log(&mut self) {
-        let level = self.log_level.unwrap_or(self.config.log.level);
-        let is_capped = self.is_silent_about_connections && level == Level::Info;
+        let log = std::mem::take(&mut self.log);
+        let level = log.level.unwrap_or(self.config.log.level);
+        let is_capped = log.is_silent_about_connections && level == Level::Info;
         self.config.log.level = if is_capped { Level::Notice } else { level };
+        self.config.log.to = log.to.unwrap_or_else(|| vec![LogTarget::Stderr]);
+        self.config.log.time = match log.time_format {
+            _ if !log.has_time => LogTime::Nothing,
+            Some(format) => LogTime::Format(format),
+            None => LogTime::Seconds,
+        };
+    }
+}
+
+/// A directive as it is shown, never longer than a message should be.
+fn shown(name: &str) -> String {
+    if name.len() <= 40 { name.to_owned() } else { quoted(name) }
+}
+
+fn only_false(line: Line<'_>, here: &str) -> Result<(), String> {
+    if boolean(line.value)? { Err(format!("not built: {here}; write false")) } else { Ok(()) }
+}
+
+fn only_zero(line: Line<'_>, here: &str) -> Result<(), String> {
+    match line.value.parse::<u64>() {
+        Ok(0) => Ok(()),
+        Ok(_) => Err(format!("not built: {here}; write 0, or take the line out")),
+        Err(_) => Err(format!("found {}: write a number", quoted(line.value))),
     }
 }
 
 fn unknown(name: &str) -> String {
-    if let Some((_, reason)) = REFUSED.iter().find(|(refused, _)| *refused == name) {
+    let is_named = |beginning: &str| name == beginning || (beginning.ends_with('_') && name.starts_with(beginning));
+    if let Some((_, reason)) = REFUSED.iter().find(|(refused, _)| is_named(refused)) {
         return (*reason).to_owned();
     }
-    let is_named = |beginning: &str| name == beginning || (beginning.ends_with('_') && name.starts_with(beginning));
     if let Some((_, part)) = NOT_BUILT.iter().find(|(beginning, _)| is_named(beginning)) {
         return format!("{part} not built yet; take the line out");
     }

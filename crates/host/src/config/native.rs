@@ -3,7 +3,7 @@
 use super::access::AccessWords;
 use super::keys::{self, Draft, Fault, Key, ListenerDraft, NOT_BUILT, SECTIONS, Section, TLS_SECTION, Value};
 use super::limits::{Limit, Unit};
-use super::report::{Report, nearest, quoted};
+use super::report::{FileKind, Mention, Report, nearest, place, quoted};
 use super::{Bind, CertificateName, Config, ConsoleBind, LIMITS, Listener, MQTT_PORT, Tls};
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -89,6 +89,7 @@ impl Reader<'_> {
         for (name, value) in table {
             let full_name = || format!("{}.{}", section.name, name.get_ref());
             if let Some(key) = section.keys.iter().find(|key| key.name == name.get_ref()) {
+                self.mention(section, key.name, value);
                 if let Err(faults) = (key.read)(&mut self.draft, value) {
                     for fault in faults.0 {
                         self.error(fault.span, full_name(), fault.message);
@@ -108,6 +109,30 @@ impl Reader<'_> {
                 }
             } else {
                 self.unknown_key(section, name.get_ref(), name.span());
+            }
+        }
+    }
+
+    /// Keeps in mind the files that are named, for those who want to look into them.
+    fn mention(&mut self, section: &Section, key: &str, value: &Value<'_>) {
+        let kind = match (section.name, key) {
+            ("access" | "listener", "password_file") => FileKind::Passwords,
+            ("access" | "listener", "acl_file") => FileKind::Rules,
+            ("listener.tls", "cert") => FileKind::Certificate,
+            ("listener.tls", "key") => FileKind::Key,
+            ("listener.tls", "ca") => FileKind::Authorities,
+            ("listener.tls", "crl") => FileKind::Revoked,
+            _ => return,
+        };
+        let items = match value.get_ref() {
+            DeValue::Array(items) => items.iter().collect(),
+            _ => vec![value],
+        };
+        for item in items {
+            if let Some(path) = item.get_ref().as_str() {
+                let (line, _) = place(self.text, item.span().start);
+                let key = format!("{}.{key}", section.name);
+                self.report.mention(Mention { source: 0, line, key, kind, path: path.into() });
             }
         }
     }

@@ -21,6 +21,9 @@ pub enum Severity {
 /// One place in a file and what is to be said about it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct Problem {
+    /// Which file of [`Report::sources`].
+    #[serde(skip)]
+    pub source: usize,
     /// From 1; 0: the file as a whole.
     pub line: usize,
     /// From 1, in characters; 0: the file as a whole.
@@ -33,18 +36,133 @@ pub struct Problem {
     pub severity: Severity,
 }
 
+/// What a line of a mosquitto.conf means here.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// The same as in mosquitto.
+    Honoured,
+    /// Something else that comes near, or nothing that would be missed; the words say what.
+    Mapped,
+    /// Nothing: the site does not start with it; the words say why.
+    NotSupported,
+}
+
+/// One line of a mosquitto.conf, and what becomes of it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct LineReport {
+    /// The file it stands in.
+    pub file: String,
+    /// From 1.
+    pub line: usize,
+    /// Without its value, which may be a password.
+    pub directive: String,
+    /// Its meaning here.
+    pub verdict: Verdict,
+    /// The key that says the same in a TOML file.
+    pub key: Option<String>,
+    /// What differs, or why it is not supported.
+    pub words: Vec<String>,
+}
+
+impl fmt::Display for LineReport {
+    /// `FILE:LINE: directive: honoured (section.key): words`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verdict = match self.verdict {
+            Verdict::Honoured => "honoured",
+            Verdict::Mapped => "mapped",
+            Verdict::NotSupported => "not supported",
+        };
+        write!(f, "{}:{}: {}: {verdict}", self.file, self.line, self.directive)?;
+        if let Some(key) = &self.key {
+            write!(f, " ({key})")?;
+        }
+        if self.words.is_empty() { Ok(()) } else { write!(f, ": {}", self.words.join("; ")) }
+    }
+}
+
+/// A line that was understood, or was to be.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Heard {
+    pub(super) source: usize,
+    pub(super) line: usize,
+    pub(super) directive: String,
+    /// Of a TOML file, that says the same.
+    pub(super) key: Option<String>,
+    /// `listener` lines up to there.
+    pub(super) listener: usize,
+    /// The comments right above.
+    pub(super) comments: Vec<String>,
+}
+
+/// What is in a file that a configuration names.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum FileKind {
+    /// User names and passwords.
+    Passwords,
+    /// Access rules.
+    Rules,
+    /// A listener's certificate.
+    Certificate,
+    /// A listener's key.
+    Key,
+    /// Certificates of authorities, or a directory of such files.
+    Authorities,
+    /// Revocation lists.
+    Revoked,
+}
+
+/// A file that a configuration names, and where.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Mention {
+    /// Which file of [`Report::sources`].
+    pub source: usize,
+    /// From 1.
+    pub line: usize,
+    /// The key or directive that names it.
+    pub key: String,
+    /// What ought to be in it.
+    pub kind: FileKind,
+    /// The file that is named.
+    pub path: PathBuf,
+}
+
 /// The outcome of a check.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Report {
-    path: PathBuf,
+    /// The file that was checked, then those that it includes.
+    sources: Vec<PathBuf>,
     config: Box<Config>,
     problems: Vec<Problem>,
     left_out: usize,
+    heard: Vec<Heard>,
+    mentions: Vec<Mention>,
 }
 
 impl Report {
     pub(super) fn new(path: &Path) -> Self {
-        Self { path: path.to_owned(), config: Box::default(), problems: Vec::new(), left_out: 0 }
+        Self {
+            sources: vec![path.to_owned()],
+            config: Box::default(),
+            problems: Vec::new(),
+            left_out: 0,
+            heard: Vec::new(),
+            mentions: Vec::new(),
+        }
+    }
+
+    /// Another file that is part of the configuration; its number.
+    pub(super) fn add_source(&mut self, path: &Path) -> usize {
+        self.sources.push(path.to_owned());
+        self.sources.len() - 1
+    }
+
+    pub(super) fn heard(&mut self, heard: Heard) {
+        self.heard.push(heard);
+    }
+
+    pub(super) fn mention(&mut self, mention: Mention) {
+        self.mentions.push(mention);
     }
 
     pub(super) fn unreadable(path: &Path, error: &io::Error) -> Self {
@@ -54,7 +172,7 @@ impl Report {
     pub(super) fn refused(path: &Path, message: &str) -> Self {
         let mut report = Self::new(path);
         let message = message.to_owned();
-        report.tell(Problem { line: 0, column: 0, key: String::new(), message, severity: Severity::Error });
+        report.tell(Problem { source: 0, line: 0, column: 0, key: String::new(), message, severity: Severity::Error });
         report
     }
 
@@ -63,7 +181,7 @@ impl Report {
         let (line, column) = place(&before, before.len());
         let mut report = Self::new(path);
         let message = format!("the byte 0x{:02x} is not UTF-8; save the file as UTF-8 text", bytes[at]);
-        report.tell(Problem { line, column, key: String::new(), message, severity: Severity::Error });
+        report.tell(Problem { source: 0, line, column, key: String::new(), message, severity: Severity::Error });
         report
     }
 
@@ -71,10 +189,10 @@ impl Report {
     pub(super) fn error_at(&mut self, text: &str, offset: usize, key: String, message: String) {
         // The place of what will not be listed is not searched for: a hostile file must not cost quadratic time.
         let (line, column) = if self.problems.len() < PROBLEMS_MAX { place(text, offset) } else { (0, 0) };
-        self.tell(Problem { line, column, key, message, severity: Severity::Error });
+        self.tell(Problem { source: 0, line, column, key, message, severity: Severity::Error });
     }
 
-    pub(super) fn tell(&mut self, problem: Problem) {
+    pub(crate) fn tell(&mut self, problem: Problem) {
         if self.problems.len() < PROBLEMS_MAX {
             self.problems.push(problem);
         } else {
@@ -85,8 +203,60 @@ impl Report {
     /// Sets the configuration that was read and brings the problems into the order of the file.
     pub(super) fn finish(mut self, config: Config) -> Self {
         *self.config = config;
-        self.problems.sort_by_key(|problem| (problem.line, problem.column));
+        self.sort();
         self
+    }
+
+    pub(crate) fn sort(&mut self) {
+        self.problems.sort_by_key(|problem| (problem.source, problem.line, problem.column));
+    }
+
+    /// The configuration as far as it could be read.
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    pub(super) fn all_heard(&self) -> &[Heard] {
+        &self.heard
+    }
+
+    /// The files that the configuration names, which a check may look into.
+    pub fn mentions(&self) -> &[Mention] {
+        &self.mentions
+    }
+
+    /// The file that was checked, then those that it includes.
+    pub fn sources(&self) -> &[PathBuf] {
+        &self.sources
+    }
+
+    /// What becomes of each line of a mosquitto.conf, in the order in which they count; empty for a TOML file.
+    pub fn lines(&self) -> Vec<LineReport> {
+        self.heard.iter().map(|heard| self.line(heard)).collect()
+    }
+
+    fn line(&self, heard: &Heard) -> LineReport {
+        let of_line =
+            || self.problems.iter().filter(|problem| (problem.source, problem.line) == (heard.source, heard.line));
+        let verdict = if of_line().any(|problem| problem.severity == Severity::Error) {
+            Verdict::NotSupported
+        } else if of_line().next().is_some() {
+            Verdict::Mapped
+        } else {
+            Verdict::Honoured
+        };
+        let words = of_line().map(|problem| match problem.key == heard.directive {
+            true => problem.message.clone(),
+            false => format!("{}: {}", problem.key, problem.message),
+        });
+        LineReport {
+            file: self.sources.get(heard.source).map(|path| path.display().to_string()).unwrap_or_default(),
+            line: heard.line,
+            directive: heard.directive.clone(),
+            verdict,
+            key: heard.key.clone(),
+            words: words.collect(),
+        }
     }
 
     /// Whether a site may start with this file.
@@ -101,7 +271,7 @@ impl Report {
 
     /// The file that was checked.
     pub fn path(&self) -> &Path {
-        &self.path
+        self.sources.first().map_or(Path::new(""), PathBuf::as_path)
     }
 
     /// The configuration, if a site may start with it.
@@ -114,11 +284,19 @@ impl Report {
 
     /// For `midge check --json`.
     pub fn to_json(&self) -> serde_json::Value {
+        let problem = |problem: &Problem| {
+            let mut told = serde_json::json!(problem);
+            if let (Some(path), Some(fields)) = (self.sources.get(problem.source), told.as_object_mut()) {
+                fields.insert("file".to_owned(), path.display().to_string().into());
+            }
+            told
+        };
         serde_json::json!({
-            "file": self.path.display().to_string(),
+            "file": self.path().display().to_string(),
             "ok": self.is_ok(),
-            "problems": self.problems,
+            "problems": self.problems.iter().map(problem).collect::<Vec<_>>(),
             "left_out": self.left_out,
+            "lines": self.lines(),
         })
     }
 }
@@ -128,12 +306,12 @@ impl std::error::Error for Report {}
 impl fmt::Display for Report {
     /// One line per problem: `FILE:LINE:COLUMN: key: what was found, what to write`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let path = self.path.display();
         for (index, problem) in self.problems.iter().enumerate() {
             if index > 0 {
                 writeln!(f)?;
             }
-            write!(f, "{path}:")?;
+            let path = self.sources.get(problem.source).map_or(self.path(), PathBuf::as_path);
+            write!(f, "{}:", path.display())?;
             if problem.line > 0 {
                 write!(f, "{}:{}:", problem.line, problem.column)?;
             }
@@ -146,7 +324,7 @@ impl fmt::Display for Report {
             write!(f, " {}", problem.message)?;
         }
         if self.left_out > 0 {
-            write!(f, "\n{path}: {} more problems are not listed", self.left_out)?;
+            write!(f, "\n{}: {} more problems are not listed", self.path().display(), self.left_out)?;
         }
         Ok(())
     }

@@ -112,7 +112,10 @@ fn everything_at_once() {
     assert_eq!(config.limits.tombstone_life, Duration::from_secs(86_400));
     assert_eq!(config.queue_full, QueueFull::Drop);
     assert_eq!((config.max_qos, config.retain_available), (mqtt::QoS::AtLeastOnce, false));
-    assert_eq!(config.log, Log { level: Level::Debug, to: LogTarget::File("/var/log/midge.log".into()) });
+    assert_eq!(
+        config.log,
+        Log { level: Level::Debug, to: vec![LogTarget::File("/var/log/midge.log".into())], ..Log::default() }
+    );
 }
 
 #[test]
@@ -209,6 +212,10 @@ fn wrong_values_with_what_to_write() {
                 &["2:19: limits.queue_bytes_max: … smaller than packet_max (16 MiB)"],
             ),
             ("[log]\nto = \"file\"", &["2:6: log.to: … \"/PATH\""]),
+            ("[log]\nto = [\"stderr\", \"none\"]", &["2:17: log.to: … write \"stderr\""]),
+            ("[log]\ntime = \"%!\"", &["2:8: log.time: … strftime"]),
+            ("[log]\nfacility = \"local8\"", &["2:12: log.facility: … local7"]),
+            ("[site]\nuser = \"\"", &["2:8: site.user: … name of a user"]),
             ("mesh = 3", &["1:1: mesh: … write [mesh] on a line"]),
             ("[listener]\nbind = \"127.0.0.1:1\"", &["1:1: listener: … write [[listener]]"]),
             ("listener = [1]", &["1:13: listener: … write [[listener]]"]),
@@ -500,7 +507,7 @@ fn a_mosquitto_conf() {
     assert_eq!((limits.inflight_max, limits.queue_messages_max, limits.packet_max), (5, 50, 100_000));
     assert_eq!(limits.keep_alive_max, Duration::from_secs(100));
     assert_eq!(limits.session_expiry_max, Duration::from_secs(60 * 86_400));
-    assert_eq!(config.log, Log { level: Level::Info, to: LogTarget::File("/tmp/x.log".into()) });
+    assert_eq!(config.log, Log { to: vec![LogTarget::File("/tmp/x.log".into())], ..Log::default() });
     assert_eq!((config.queue_full, config.retain_available), (QueueFull::Drop, false));
 }
 
@@ -541,13 +548,13 @@ fn what_a_mosquitto_conf_is_told() {
             ("listener 1883 ::1 x\nallow_anonymous true", &["1:10: listener: … after the address"]),
             ("listener 1 ::1\nlistener 1 ::1\nallow_anonymous true", &["2:10: listener: … another port"]),
             ("protocol mqttsn", &["1:10: protocol: … write mqtt or websockets"]),
-            ("persistence false", &["1:13: persistence: … write true"]),
+            ("persistence no", &["1:13: persistence: … write true or false"]),
             ("password_file", &["1:1: password_file: … found no path"]),
             ("check_retain_source true", &["1:21: check_retain_source: … write false"]),
             ("acl_file /x\nper_listener_settings true", &["2:23: per_listener_settings: … stands too late"]),
             ("auto_id_prefix", &["1:1: auto_id_prefix: … found nothing"]),
             ("connection a\naddress b\ntopic # both", &["1:12: connection: … bridges", "2:9: address:", "3:7: topic:"]),
-            ("include_dir /etc/mosquitto/conf.d", &["1:13: include_dir: … not built yet"]),
+            ("include_dir /etc/mosquitto/conf.d", &["1:13: include_dir: … by files only"]),
             ("tls_version tlsv1.1", &["1:13: tls_version: … write tlsv1.2"]),
             ("psk_file /x", &["1:10: psk_file: … pre-shared keys"]),
             ("ciphers HIGH", &["1:9: ciphers: … take the line out"]),
@@ -579,8 +586,12 @@ fn what_a_mosquitto_conf_is_told() {
             ("max_inflight_messages x", &["1:23: max_inflight_messages: … write a number"]),
             ("max_queued_messages 0", &["1:21: note: max_queued_messages: … highest"]),
             ("autosave_interval 1800", &["1:19: note: autosave_interval: … stored at once"]),
-            ("log_dest syslog", &["1:10: log_dest: … not built yet"]),
-            ("log_dest stderr\nlog_dest stdout", &["2:10: log_dest: … several"]),
+            ("log_dest dlt", &["1:10: log_dest: … automotive"]),
+            ("log_dest loud", &["1:10: log_dest: … write stderr"]),
+            ("log_dest file /a\nlog_dest file /b", &["2:10: log_dest: … second file"]),
+            ("log_timestamp_format %!", &["1:22: log_timestamp_format: … strftime"]),
+            ("max_qos 1\nport 1\nallow_anonymous true\nlistener 2", &["1:9: max_qos: … all listeners"]),
+            ("user a:b", &["1:6: user: … name of a user"]),
             ("log_type loud", &["1:10: log_type: … information"]),
             ("persistent_client_expiration 5 x", &["1:30: persistent_client_expiration: … y"]),
             ("persistent_client_expiration ü", &["1:30: persistent_client_expiration: … y"]),

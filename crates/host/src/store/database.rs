@@ -65,7 +65,15 @@ impl Database {
             | OpenFlags::SQLITE_OPEN_CREATE
             | OpenFlags::SQLITE_OPEN_NO_MUTEX
             | OpenFlags::SQLITE_OPEN_EXRESCODE;
-        let connection = Connection::open_with_flags(path, flags)?;
+        Self::prepare(Connection::open_with_flags(path, flags)?, sync)
+    }
+
+    /// Forgotten with the process.
+    pub(super) fn in_memory() -> rusqlite::Result<Self> {
+        Self::prepare(Connection::open_in_memory()?, SyncMode::Os)
+    }
+
+    fn prepare(connection: Connection, sync: SyncMode) -> rusqlite::Result<Self> {
         // With NORMAL only what is moved out of the log is flushed first: a loss of power costs the last commits, never
         // the file. Exclusive: no other program may come between, and the index of the log needs no shared memory.
         let synchronous = match sync {

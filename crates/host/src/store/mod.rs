@@ -91,6 +91,18 @@ impl Store {
         Ok((Self { path, database, _lock: lock }, Opened { damaged }))
     }
 
+    /// A store that is forgotten with the process; what an earlier one has left below `dir` stays as it is.
+    ///
+    /// # Errors
+    /// When another process has a store open there, or there is no memory.
+    pub fn in_memory(dir: &Path) -> Result<(Self, Opened), StoreError> {
+        DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| io_error(dir, &error))?;
+        let lock = Lock::take(dir)?;
+        let path = dir.join("store.db");
+        let database = Database::in_memory().map_err(|error| StoreError::from_sqlite(&path, &error))?;
+        Ok((Self { path, database, _lock: lock }, Opened::default()))
+    }
+
     /// Hands every record to `each`, in the order of the keys.
     ///
     /// # Errors

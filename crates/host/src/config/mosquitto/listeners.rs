@@ -1,9 +1,10 @@
 //! The lines that belong to a listener: those after its `listener` line, or before the first one to that of `port`.
-use super::{Line, Place, Reader, boolean, non_empty};
+use super::{Line, Place, Reader, boolean, non_empty, words};
 use crate::config::access::AccessWords;
 use crate::config::keys::check_socket_path;
 use crate::config::report::{Severity, quoted};
 use crate::config::{Bind, CertificateName, Listener, MQTT_PORT, Protocol, Tls, TlsVersion};
+use mqtt::QoS;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
@@ -26,6 +27,8 @@ pub(super) struct Draft {
     connections_max: Option<usize>,
     interface: Option<String>,
     domain: Option<Domain>,
+    max_qos: Option<(QoS, Place)>,
+    topic_alias_max: Option<(u16, Place)>,
     security: Security,
 }
 
@@ -57,6 +60,21 @@ pub(super) struct Drafts {
 impl Drafts {
     fn current(&mut self) -> &mut Draft {
         self.named.last_mut().unwrap_or(&mut self.default)
+    }
+
+    /// `listener` lines so far.
+    pub(super) fn count(&self) -> usize {
+        self.named.len()
+    }
+
+    /// The key that says what a directive says where it stands.
+    pub(super) fn key(&self, directive: &str) -> Option<String> {
+        let key = words::key(directive)?;
+        let is_own = self.per_listener_settings && directive != "clientid_prefixes";
+        match key.strip_prefix("access.") {
+            Some(own) if is_own => Some(format!("listener.{own}")),
+            Some(_) | None => Some(key.to_owned()),
+        }
     }
 
     /// Where lines about security go.
@@ -180,6 +198,19 @@ impl<'t> Reader<'t> {
         Ok(())
     }
 
+    pub(super) fn max_qos(&mut self, line: Line<'_>) -> Outcome {
+        let qos = line.value.parse().ok().and_then(QoS::from_bits);
+        let qos = qos.ok_or_else(|| format!("found {}: write 0, 1 or 2", quoted(line.value)))?;
+        self.listeners.current().max_qos = Some((qos, line.place));
+        Ok(())
+    }
+
+    pub(super) fn topic_alias_max(&mut self, line: Line<'_>) -> Outcome {
+        let most = line.value.parse().map_err(|_| format!("found {}: write 0 to 65535", quoted(line.value)))?;
+        self.listeners.current().topic_alias_max = Some((most, line.place));
+        Ok(())
+    }
+
     pub(super) fn socket_domain(&mut self, line: Line<'_>) -> Outcome {
         self.listeners.current().domain = match line.value {
             "ipv4" => Some(Domain::V4),
@@ -270,7 +301,9 @@ impl<'t> Reader<'t> {
         let Drafts { default, named, common, .. } = drafts;
         self.config.access = common.access.over(&AccessWords::default());
         let mut listeners = Vec::new();
-        for draft in named.into_iter().chain([default]) {
+        let drafts: Vec<Draft> = named.into_iter().chain([default]).filter(|draft| draft.bind.is_some()).collect();
+        self.common_to_all(&drafts);
+        for draft in drafts {
             let Some((_, place)) = draft.bind.clone() else { continue };
             match draft.finish(&common, &listeners) {
                 Ok(listener) => listeners.push(listener),
@@ -280,6 +313,34 @@ impl<'t> Reader<'t> {
         if !listeners.is_empty() {
             self.config.listeners = listeners;
         }
+    }
+}
+
+impl Reader<'_> {
+    /// What mosquitto knows for each listener, and midge for all of them.
+    fn common_to_all(&mut self, drafts: &[Draft]) {
+        let words = "holds for all listeners here: write the same for each, or nothing";
+        let qos: Vec<_> = drafts.iter().map(|draft| draft.max_qos).collect();
+        match common(&qos) {
+            Ok(Some(qos)) => self.config.max_qos = qos,
+            Ok(None) => {}
+            Err(place) => self.tell(place, "max_qos", words.to_owned(), Severity::Error),
+        }
+        let aliases: Vec<_> = drafts.iter().map(|draft| draft.topic_alias_max).collect();
+        match common(&aliases) {
+            Ok(Some(most)) => self.config.limits.topic_alias_max = most,
+            Ok(None) => {}
+            Err(place) => self.tell(place, "max_topic_alias", words.to_owned(), Severity::Error),
+        }
+    }
+}
+
+/// The value that all say, if any does; else the place of one that differs.
+fn common<T: Copy + PartialEq>(said: &[Option<(T, Place)>]) -> Result<Option<T>, Place> {
+    let Some((value, place)) = said.iter().flatten().next().copied() else { return Ok(None) };
+    match said.iter().find(|other| other.is_none_or(|(other, _)| other != value)) {
+        None => Ok(Some(value)),
+        Some(other) => Err(other.map_or(place, |(_, place)| place)),
     }
 }
 

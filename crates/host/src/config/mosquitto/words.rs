@@ -1,0 +1,55 @@
+//! What a directive is called in a TOML file.
+
+/// Directives and the keys that they set; a directive that sets nothing is not here.
+const KEYS: &[(&str, &str)] = &[
+    ("listener", "listener.bind"),
+    ("port", "listener.bind"),
+    ("bind_address", "listener.bind"),
+    ("socket_domain", "listener.bind"),
+    ("bind_interface", "listener.interface"),
+    ("protocol", "listener.protocol"),
+    ("max_connections", "listener.connections_max"),
+    ("enable_proxy_protocol", "listener.proxy_protocol"),
+    ("use_username_as_clientid", "listener.client_id_from_user"),
+    ("certfile", "listener.tls.cert"),
+    ("keyfile", "listener.tls.key"),
+    ("cafile", "listener.tls.ca"),
+    ("capath", "listener.tls.ca"),
+    ("crlfile", "listener.tls.crl"),
+    ("require_certificate", "listener.tls.require_certificate"),
+    ("use_identity_as_username", "listener.tls.user_name"),
+    ("use_subject_as_username", "listener.tls.user_name"),
+    ("tls_version", "listener.tls.version_min"),
+    ("allow_anonymous", "listener.allow_anonymous"),
+    ("password_file", "access.password_file"),
+    ("acl_file", "access.acl_file"),
+    ("auto_id_prefix", "access.assigned_id_prefix"),
+    ("allow_zero_length_clientid", "access.allow_empty_client_id"),
+    ("clientid_prefixes", "access.client_id_prefix"),
+    ("persistence", "site.persistence"),
+    ("persistence_location", "site.data"),
+    ("sys_interval", "site.sys_interval"),
+    ("user", "site.user"),
+    ("pid_file", "site.pid_file"),
+    ("max_inflight_messages", "limits.inflight_max"),
+    ("max_queued_messages", "limits.queue_messages_max"),
+    ("max_queued_bytes", "limits.queue_bytes_max"),
+    ("max_packet_size", "limits.packet_max"),
+    ("message_size_limit", "limits.packet_max"),
+    ("max_keepalive", "limits.keep_alive_max"),
+    ("max_qos", "limits.max_qos"),
+    ("max_topic_alias", "limits.topic_alias_max"),
+    ("persistent_client_expiration", "limits.session_expiry_max"),
+    ("retain_available", "limits.retain_available"),
+    ("log_dest", "log.to"),
+    ("log_type", "log.level"),
+    ("connection_messages", "log.level"),
+    ("log_timestamp", "log.time"),
+    ("log_timestamp_format", "log.time"),
+    ("log_facility", "log.facility"),
+];
+
+/// The key that a directive sets.
+pub(super) fn key(directive: &str) -> Option<&'static str> {
+    KEYS.iter().find(|(known, _)| *known == directive).map(|(_, key)| *key)
+}
