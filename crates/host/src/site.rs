@@ -183,16 +183,8 @@ impl Site {
         builder.announce(&clients.listeners(), token.as_ref(), &damaged);
         let bus = event_loop.bus();
         let consoles = builder.consoles(&node, bus.clone())?;
-        let storage = Storage::start(store, {
-            let bus = bus.clone();
-            move |outcome| bus.send(Command::Stored(outcome))
-        })
-        .map_err(system("can't start the store's thread"))?;
-        let gate = Gate::new(realms, {
-            let bus = bus.clone();
-            move |checked| bus.send(Command::Checked(checked))
-        })
-        .map_err(system("can't start the threads for passwords"))?;
+        let storage = start_storage(store, bus.clone())?;
+        let gate = open_gate(realms, bus.clone())?;
         let reloader = Reloader::new(&builder.config.listeners, bus.clone());
         let control = serve_control(&data, consoles.lobby(), bus.clone(), reloader.clone())
             .map_err(system("can't open the control socket"))?;
@@ -373,6 +365,16 @@ fn status(bus: &Bus) -> Option<Status> {
         Reply::Ok(document) => serde_json::from_value(document).ok(),
         Reply::Error(_) => None,
     }
+}
+
+fn start_storage(store: Store, bus: Bus) -> Result<Storage, StartError> {
+    Storage::start(store, move |outcome| bus.send(Command::Stored(outcome)))
+        .map_err(system("can't start the store's thread"))
+}
+
+fn open_gate(realms: Realms, bus: Bus) -> Result<Gate, StartError> {
+    Gate::new(realms, move |checked| bus.send(Command::Checked(checked)))
+        .map_err(system("can't start the threads for passwords"))
 }
 
 fn serve_http(bind: SocketAddr, bus: Bus) -> Result<HttpServer, StartError> {
