@@ -1,8 +1,8 @@
 //! A configuration as TOML: what `midge import` makes of a mosquitto.conf. Only what differs from midge's defaults.
 use super::report::{Report, Severity};
 use super::{
-    Access, Bind, CertificateName, Config, Facility, LIMITS, Level, Limits, Listener, LogTarget, LogTime, Protocol,
-    QueueFull, Tls, TlsVersion, Unit, units,
+    Access, Bind, CertificateName, Config, ConsoleBind, Facility, LIMITS, Level, Limits, Listener, LogTarget, LogTime,
+    Protocol, QueueFull, Tls, TlsVersion, Unit, units,
 };
 use crate::store::SyncMode;
 use std::collections::BTreeMap;
@@ -111,6 +111,9 @@ impl Writer {
             }
         }
         self.table("access", access(&config.access, &Access::default()));
+        if config.console.bind == ConsoleBind::Off {
+            self.table("console", vec![("bind", text("off"))]);
+        }
         self.table("limits", limits(config));
         self.table("log", log(config));
     }
