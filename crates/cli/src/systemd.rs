@@ -3,8 +3,11 @@
 use sd_notify::NotifyState;
 use std::time::Duration;
 
-/// Begins: the site serves. `answers` is asked at half the interval of the watchdog, if there is one.
+/// Begins: the site serves, since it answers. It is asked again at half the interval of the watchdog, if there is one.
 pub(crate) fn ready(answers: impl Fn() -> bool + Send + 'static) {
+    if std::env::var_os("NOTIFY_SOCKET").is_none() || !answers() {
+        return;
+    }
     tell(&[NotifyState::Ready]);
     if let Some(interval) = sd_notify::watchdog_enabled() {
         std::thread::spawn(move || {
