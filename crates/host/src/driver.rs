@@ -232,6 +232,7 @@ impl Driver {
         let now = self.clock.now();
         self.script.begin(now, &mut self.node, &mut self.log);
         self.round(now);
+        self.script.settle(now, &mut self.node, &mut self.log);
         let mut events = Events::with_capacity(EVENTS_PER_ROUND);
         let mut commands = Vec::new();
         loop {
@@ -558,7 +559,12 @@ impl Driver {
                 let level = words::console_level(&event);
                 self.log.line(now.wall, level, event);
             }
-            Output::Console(output) => self.consoles.perform(output),
+            Output::Console(output) => {
+                if let node::console::Output::Changed { name, .. } = &output {
+                    self.script.setting_changed(now, name, self.node.console().settings(), &mut self.log);
+                }
+                self.consoles.perform(output);
+            }
             Output::Event(event) => self.tell(now, &event),
         }
     }

@@ -87,11 +87,12 @@ pub(crate) fn console(config: &Config, site: &[u8; 32]) -> node::console::Config
     };
     let port = port.map(|port| ("config_port".to_owned(), port.to_string()));
     let access = config.console.access.map(|access| ("config_access".to_owned(), access.to_string()));
+    let presets = crate::script::presets(config);
     let own = &config.limits;
     let script = script(config);
     node::console::Config {
         client_id: format!("midge_{}", crate::identity::to_hex(&site[..3])),
-        presets: port.into_iter().chain(access).collect(),
+        presets: presets.into_iter().chain(port).chain(access).collect(),
         limits: node::console::Limits {
             sessions: own.console_sessions_max,
             line_bytes: own.console_line_max,

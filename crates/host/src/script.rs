@@ -4,10 +4,11 @@ pub mod device;
 mod mdns;
 pub mod ntp;
 pub mod remote;
+mod settings;
 pub mod web;
 
 use crate::clock::Clock;
-use crate::config::{Config, Level, Listener, Zone};
+use crate::config::{Config, Level, Listener, Mdns, RemoteBroker, Zone};
 use crate::driver::{Bus, Command};
 use crate::log::Log;
 use device::{Board, SerialLine};
@@ -17,10 +18,13 @@ use mdns::Announcer;
 use mqtt::{Instant, Message, MessageOptions, Now, Topic};
 use node::rules::{self, Output, Reply, Side};
 use node::script::{Begin, Input};
+use node::settings::Settings;
 use node::{Input as NodeInput, Node};
 use ntp::NtpClient;
 use remote::{Order, Remote};
+pub(crate) use settings::presets;
 use std::io::{self, Read};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use web::Web;
@@ -40,6 +44,8 @@ pub enum News {
 
 /// How often the offset of the time zone is looked at: it changes twice a year, at a whole quarter of an hour.
 const ZONE_INTERVAL: Duration = Duration::from_secs(15);
+/// How often the machine's addresses are looked at while there is a script.
+const NETWORK_INTERVAL: Duration = Duration::from_secs(2);
 
 /// What the surroundings must know of their site.
 #[derive(Clone, Copy, Debug)]
@@ -48,6 +54,8 @@ pub struct Neighbourhood<'a> {
     pub name: &'a str,
     /// Where clients can connect.
     pub listeners: &'a [Listener],
+    /// Where its TCP console is.
+    pub console: Option<SocketAddr>,
     /// Spreads the pauses between attempts.
     pub seed: u64,
 }
@@ -65,12 +73,29 @@ pub struct Surroundings {
     place: String,
     board: Board,
     serial: Option<SerialLine>,
-    _ntp: Option<NtpClient>,
+    ntp: Option<NtpClient>,
     /// Milliseconds to add to the machine's clock, once a time server has said so.
     correction: Option<i64>,
-    _mdns: Option<Announcer>,
-    /// Why nothing is announced.
-    silent: Option<String>,
+    mdns: Option<Announcer>,
+    plan: Plan,
+    /// What settings ask for has begun.
+    is_settled: bool,
+    look_at_network: Instant,
+}
+
+/// What is needed to start what settings ask for.
+struct Plan {
+    site: String,
+    listeners: Vec<Listener>,
+    console: Option<SocketAddr>,
+    seed: u64,
+    clock: Clock,
+    bus: Bus,
+    ca_file: Option<PathBuf>,
+    /// The file's remote broker, and the client identifier there.
+    remote: Option<(RemoteBroker, String)>,
+    mdns: Option<Mdns>,
+    interface: Option<String>,
 }
 
 impl std::fmt::Debug for Surroundings {
@@ -91,13 +116,6 @@ impl Surroundings {
         let web = Web::new(&limits, own.ca_file.clone(), move |answer| {
             teller.send(Command::Script(News::Web(answer)));
         });
-        let remote = own.remote.as_ref().map(|place| {
-            let id = own.remote_id.clone().unwrap_or_else(|| format!("midge-{}", site.name));
-            let bus = bus.clone();
-            Remote::start(place, (id, own.ca_file.clone()), site.seed, clock, move |news| {
-                bus.send(Command::Script(News::Remote(news)));
-            })
-        });
         let teller = bus.clone();
         let board = Board::start(&config.pins, (Path::new("/sys"), Path::new("/dev")), move |news| {
             teller.send(Command::Script(News::Device(news)));
@@ -109,14 +127,18 @@ impl Surroundings {
                 !bus.is_closed()
             })
         });
-        let ntp = config
-            .ntp
-            .as_ref()
-            .map(|ntp| NtpClient::start(ntp, move |attempt| bus.send(Command::Script(News::Ntp(attempt)))));
-        let mdns = config.mdns.as_ref().map(|mdns| Announcer::start(mdns, site.name, site.listeners)).transpose();
-        let (mdns, silent) = match mdns {
-            Ok(mdns) => (mdns, None),
-            Err(why) => (None, Some(why)),
+        let remote_id = own.remote_id.clone().unwrap_or_else(|| format!("midge-{}", site.name));
+        let plan = Plan {
+            site: site.name.to_owned(),
+            listeners: site.listeners.to_vec(),
+            console: site.console,
+            seed: site.seed,
+            clock,
+            bus,
+            ca_file: own.ca_file.clone(),
+            remote: own.remote.clone().map(|place| (place, remote_id)),
+            mdns: config.mdns.clone(),
+            interface: own.interface.clone(),
         };
         Ok(Self {
             file: own.file.clone(),
@@ -126,27 +148,97 @@ impl Surroundings {
             clock_set: None,
             look_at_zone: Instant::default(),
             web,
-            remote: remote.transpose()?,
-            place: own.remote.as_ref().map(ToString::to_string).unwrap_or_default(),
+            remote: None,
+            place: String::new(),
             board,
             serial: serial.transpose()?,
-            _ntp: ntp.transpose()?,
+            ntp: None,
             correction: None,
-            _mdns: mdns,
-            silent,
+            mdns: None,
+            plan,
+            is_settled: false,
+            look_at_network: Instant::default(),
         })
     }
 
     /// The script begins: the one of the file, else the one that is stored.
     pub fn begin(&mut self, now: Now, node: &mut Node, log: &mut Log) {
-        if let Some(why) = self.silent.take() {
-            log.line(now.wall, Level::Warning, format_args!("mDNS: {why}."));
-        }
         self.tell_time(now, node);
         let logging = if self.logging { rules::Logging::On } else { rules::Logging::Off };
         node.handle(now, NodeInput::Script(Input::Logging(logging)));
         self.reload(now, node, log, Begin::NextStart);
         node.handle(now, NodeInput::Script(Input::Start));
+    }
+
+    /// Once the `config` statements of the script have been executed: what settings ask for begins.
+    pub fn settle(&mut self, now: Now, node: &mut Node, log: &mut Log) {
+        self.is_settled = true;
+        self.look_at_network(now, node);
+        let settings = node.console().settings();
+        if let Some((place, id)) = self.plan.remote.take().or_else(|| settings::remote(settings)) {
+            self.place = place.to_string();
+            let (plan, bus) = (&self.plan, self.plan.bus.clone());
+            let tell = move |news| bus.send(Command::Script(News::Remote(news)));
+            match Remote::start(&place, (id, plan.ca_file.clone()), plan.seed, plan.clock, tell) {
+                Ok(remote) => self.remote = Some(remote),
+                Err(error) => log.line(now.wall, Level::Error, format_args!("Script: no way to {place}: {error}.")),
+            }
+        }
+        for name in ["ntp_server", "mdns_mode"] {
+            self.setting_changed(now, name, settings, log);
+        }
+    }
+
+    /// A setting has another value. Those of the remote broker count at the next start.
+    pub fn setting_changed(&mut self, now: Now, name: &str, settings: &Settings, log: &mut Log) {
+        if !self.is_settled {
+            return;
+        }
+        match name {
+            "ntp_server" | "ntp_interval" => {
+                self.ntp = None;
+                self.ntp = self.start_ntp(settings).unwrap_or_else(|why| {
+                    log.line(now.wall, Level::Warning, format_args!("Time server: {}.", visible(&why)));
+                    None
+                });
+            }
+            "mdns_mode" => {
+                self.mdns = None;
+                self.mdns = self.start_mdns(settings).unwrap_or_else(|why| {
+                    log.line(now.wall, Level::Warning, format_args!("mDNS: {why}."));
+                    None
+                });
+            }
+            _ => {}
+        }
+    }
+
+    fn start_ntp(&self, settings: &Settings) -> Result<Option<NtpClient>, String> {
+        let bus = self.plan.bus.clone();
+        let start = |ntp| NtpClient::start(&ntp, move |attempt| bus.send(Command::Script(News::Ntp(attempt))));
+        settings::ntp(settings)?.map(start).transpose().map_err(|error| error.to_string())
+    }
+
+    fn start_mdns(&self, settings: &Settings) -> Result<Option<Announcer>, String> {
+        let (plan, known) = (&self.plan, if_addrs::get_if_addrs().unwrap_or_default());
+        let mdns = settings::mdns(settings, plan.mdns.as_ref(), &known)?;
+        mdns.map(|mdns| Announcer::start(&mdns, &plan.site, &plan.listeners, plan.console)).transpose()
+    }
+
+    /// Whether the machine has an address on the network: what the firmware knew of its Wi-Fi.
+    fn look_at_network(&mut self, now: Now, node: &mut Node) {
+        if node.script().text().is_none() {
+            self.look_at_network = now.instant + ZONE_INTERVAL;
+            return;
+        }
+        self.look_at_network = now.instant + NETWORK_INTERVAL;
+        let wanted = self.plan.interface.as_deref();
+        let counts = |interface: &if_addrs::Interface| match wanted {
+            Some(name) => interface.name == name,
+            None => !interface.is_loopback(),
+        };
+        let up = if_addrs::get_if_addrs().is_ok_and(|known| known.iter().any(counts));
+        node.handle(now, NodeInput::Script(Input::Network { up }));
     }
 
     /// Reads the file again, if there is one. What can't be read or has errors replaces nothing.
@@ -161,13 +253,16 @@ impl Surroundings {
 
     /// When [`Surroundings::handle_timeout`] is wanted.
     pub fn poll_timeout(&self) -> Instant {
-        self.look_at_zone
+        self.look_at_zone.min(self.look_at_network)
     }
 
     /// The time has come.
     pub fn handle_timeout(&mut self, now: Now, node: &mut Node) {
         if self.look_at_zone <= now.instant {
             self.tell_time(now, node);
+        }
+        if self.is_settled && self.look_at_network <= now.instant {
+            self.look_at_network(now, node);
         }
     }
 

@@ -189,7 +189,7 @@ impl Site {
         let control = serve_control(&data, consoles.lobby(), bus.clone(), reloader.clone())
             .map_err(system("can't open the control socket"))?;
         let http = builder.http(&bus)?;
-        let script = builder.surroundings(&clients.listeners(), bus.clone())?;
+        let script = builder.surroundings(&clients.listeners(), consoles.address(), bus.clone())?;
         let about = builder.about(token.as_ref(), &data, damaged);
         let listeners = clients.listeners().into_iter().filter_map(|listener| tcp_address(&listener.bind)).collect();
         builder.log.flush();
@@ -487,9 +487,14 @@ impl Builder {
         Ok(paths)
     }
 
-    fn surroundings(&self, listeners: &[Listener], bus: Bus) -> Result<Surroundings, StartError> {
+    fn surroundings(
+        &self,
+        listeners: &[Listener],
+        console: Option<SocketAddr>,
+        bus: Bus,
+    ) -> Result<Surroundings, StartError> {
         let seed = fresh_seed()?.iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte));
-        let site = Neighbourhood { name: &self.name(), listeners, seed };
+        let site = Neighbourhood { name: &self.name(), listeners, console, seed };
         Surroundings::start(&self.config, &site, self.clock, bus).map_err(system("can't start the script's threads"))
     }
 

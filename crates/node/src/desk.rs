@@ -1,5 +1,5 @@
 //! The console's place in a site: what it is shown, and what it has done.
-use crate::console::{Act, Remote, ScriptStatus, Start, View};
+use crate::console::{Act, Remote, ScriptStatus, Start, View, words};
 use crate::door::Output;
 use crate::node::{CONSOLE, Node, RULES};
 use crate::script::{self, Begin, Script};
@@ -197,6 +197,9 @@ impl Node {
                 console.system(now, &line, &sight);
             }
             rules::Output::Config { name, value } => {
+                // The firmware puts it into a command line.
+                let is_compat = rules::dialect_of(self.script.text().unwrap_or_default()) == Dialect::Compat;
+                let value = if is_compat { words::whole(&value).into() } else { value };
                 let (sight, console) = self.sight_and_console();
                 console.configure(now, &name, &value, &sight);
             }

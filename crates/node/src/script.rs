@@ -218,6 +218,7 @@ pub struct Script {
     clock: Clock,
     logging: Logging,
     remote: bool,
+    network: bool,
     /// Filters that the script has at the remote broker.
     remote_filters: BTreeSet<FilterBuf>,
     /// Pins whose edges are events.
@@ -310,6 +311,7 @@ impl Script {
             clock: Clock::Unset,
             logging: Logging::Off,
             remote: false,
+            network: false,
             remote_filters: BTreeSet::new(),
             watched: BTreeSet::new(),
             first_request: 0,
@@ -445,8 +447,12 @@ impl Script {
                 let message = message.clone();
                 return self.arrive(now, Waiting { side: Side::Remote, message, qos, retain }, broker);
             }
-            Input::Network { up: true } => rules::Input::LinkUp,
-            Input::Network { up: false } => rules::Input::LinkDown,
+            Input::Network { up } => {
+                if core::mem::replace(&mut self.network, up) == up {
+                    return;
+                }
+                if up { rules::Input::LinkUp } else { rules::Input::LinkDown }
+            }
             Input::Pin { pin, level } => match self.pin(pin, level) {
                 true => rules::Input::Edge { pin },
                 false => return,
@@ -690,6 +696,9 @@ impl Script {
         self.tell(now, rules::Input::Clock(self.clock), broker);
         self.tell(now, rules::Input::Logging(self.logging), broker);
         self.tell(now, rules::Input::Start, broker);
+        if self.network {
+            self.tell(now, rules::Input::LinkUp, broker);
+        }
         if self.remote {
             self.tell(now, rules::Input::RemoteConnected, broker);
         }

@@ -239,6 +239,8 @@ fn pins_time_serial_line_and_remote_broker_are_events() {
         on timer 1 do println $timestamp | gpio_in(5) | $adc
         on gpio_interrupt 4 pullup do println \"pin \" | $this_gpio
         on serial do println \"line \" | $this_serial
+        on wificonnect do println \"net\"
+        on wifidisconnect do println \"no net\"
         on mqttconnect do subscribe remote \"r/#\"
         on mqttdisconnect do println \"gone\"
         on topic remote \"r/#\" do println $this_topic",
@@ -252,6 +254,9 @@ fn pins_time_serial_line_and_remote_broker_are_events() {
     bench.say(ScriptInput::Pin { pin: 4, level: Some(Level::Low) });
     bench.pass(Duration::from_millis(60));
     bench.say(ScriptInput::Serial(b"hello"));
+    for up in [false, true, true, false] {
+        bench.say(ScriptInput::Network { up });
+    }
     bench.say(ScriptInput::Remote { connected: true });
     bench.say(ScriptInput::Remote { connected: true });
     bench.round();
@@ -261,7 +266,7 @@ fn pins_time_serial_line_and_remote_broker_are_events() {
     bench.say(ScriptInput::Message { message: &message, qos: QoS::AtMostOnce, retain: false });
     bench.say(ScriptInput::Remote { connected: false });
     bench.pass(Duration::from_secs(1));
-    assert_eq!(bench.printed(), "pin 0\r\nline hello\r\nr/1\r\ngone\r\n01:00:011512\r\n");
+    assert_eq!(bench.printed(), "pin 0\r\nline hello\r\nnet\r\nno net\r\nr/1\r\ngone\r\n01:00:011512\r\n");
 }
 
 #[test]

@@ -33,6 +33,11 @@ impl fmt::Display for Address {
 pub struct Secret(String);
 
 impl Secret {
+    /// Hides a word.
+    pub fn new(word: String) -> Self {
+        Self(word)
+    }
+
     /// The word itself, for those who must send it.
     pub fn reveal(&self) -> &str {
         &self.0
@@ -84,11 +89,11 @@ impl fmt::Display for TurnServer {
 }
 
 /// What is wrong with an address; completes "found …: " in a message to the operator. Never repeats a secret.
-pub(super) type Reason = String;
+pub(crate) type Reason = String;
 
 impl Address {
     /// `host:port`, `1.2.3.4:port`, `[::1]:port`; the port may be left out if there is a usual one.
-    pub(super) fn parse(text: &str, usual_port: Option<u16>) -> Result<Self, Reason> {
+    pub(crate) fn parse(text: &str, usual_port: Option<u16>) -> Result<Self, Reason> {
         let (host, port) = split_port(text)?;
         let port = match (port, usual_port) {
             (Some(digits), _) => parse_port(digits)?,

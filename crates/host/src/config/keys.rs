@@ -813,6 +813,14 @@ const SCRIPT: &[Key] = &[
         read: |draft, value| set(&mut draft.config.script.logging, boolean(value)),
     },
     Key {
+        name: "interface",
+        takes: "name",
+        default: "any but loopback",
+        example: "\"wlan0\"",
+        doc: "The network interface whose address makes the events `wificonnect` and `wifidisconnect`.",
+        read: |draft, value| set(&mut draft.config.script.interface, text(value).map(|name| Some(name.to_owned()))),
+    },
+    Key {
         name: "remote",
         takes: "`\"mqtt[s]://[USER:PASSWORD@]HOST[:PORT]\"`",
         default: "none",

@@ -146,6 +146,8 @@ pub struct Script {
     pub timezone: Zone,
     /// Certificates to trust besides the system's.
     pub ca_file: Option<PathBuf>,
+    /// The network interface whose address makes `wificonnect`; `None`: any but loopback.
+    pub interface: Option<String>,
     /// The `remote` side.
     pub remote: Option<RemoteBroker>,
     /// Client identifier there; `None`: made from the site's name.

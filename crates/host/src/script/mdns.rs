@@ -17,14 +17,22 @@ impl std::fmt::Debug for Announcer {
 /// What MQTT is called there, without and with TLS.
 const MQTT: &str = "_mqtt._tcp.local.";
 const SECURE_MQTT: &str = "_secure-mqtt._tcp.local.";
+/// What the console is: a telnet client may talk to it.
+const TELNET: &str = "_telnet._tcp.local.";
 
 impl Announcer {
-    /// Announces every listener that others can reach. `site` tells services of several sites apart.
+    /// Announces every listener that others can reach, and the console. `site` tells services of several sites apart.
     ///
     /// # Errors
     /// Says why nothing is announced, for the operator.
-    pub(crate) fn start(mdns: &Mdns, site: &str, listeners: &[Listener]) -> Result<Self, String> {
-        let reachable: Vec<_> = listeners.iter().filter_map(announced).collect();
+    pub(crate) fn start(
+        mdns: &Mdns,
+        site: &str,
+        listeners: &[Listener],
+        console: Option<SocketAddr>,
+    ) -> Result<Self, String> {
+        let console = console.filter(|address| !address.ip().is_loopback()).map(|address| (TELNET, address));
+        let reachable: Vec<_> = listeners.iter().filter_map(announced).chain(console).collect();
         if reachable.is_empty() {
             return Err("no listener can be reached from other machines, so nothing is announced".into());
         }
@@ -99,7 +107,7 @@ mod tests {
     #[test]
     fn loopback_is_nothing_to_announce() {
         let mdns = Mdns { name: "mqtt".into(), interfaces: Vec::new() };
-        let error = Announcer::start(&mdns, "cabin", &[Listener::on_loopback(1883)]).unwrap_err();
+        let error = Announcer::start(&mdns, "cabin", &[Listener::on_loopback(1883)], None).unwrap_err();
         assert!(error.contains("no listener"), "{error}");
     }
 }

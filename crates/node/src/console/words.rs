@@ -36,6 +36,19 @@ pub fn words(line: &[u8]) -> Vec<Vec<u8>> {
     words
 }
 
+/// A value of `config` in a script as one word of a line: with its blanks, else as [`words`].
+pub fn whole(value: &[u8]) -> Vec<u8> {
+    let (mut line, mut is_escaped) = (Vec::with_capacity(value.len()), false);
+    for &byte in value {
+        if byte <= b' ' && !is_escaped {
+            line.push(b'\\');
+        }
+        line.push(byte);
+        is_escaped = byte == b'\\' && !is_escaped;
+    }
+    words(&line).into_iter().next().unwrap_or_default()
+}
+
 fn without_backspaces(line: &[u8]) -> Cow<'_, [u8]> {
     const BACKSPACE: u8 = 8;
     if !line.contains(&BACKSPACE) {
@@ -94,6 +107,21 @@ mod tests {
         ] {
             let words: Vec<String> = words(line.as_bytes()).iter().map(|word| shown(word)).collect();
             assert_eq!(words.join("|"), expected, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn a_value_of_a_script_is_one_word() {
+        for (value, expected) in [
+            ("my net", "my net"),
+            ("my%20net", "my net"),
+            ("my\\ net", "my net"),
+            ("my\\\\ net", "my\\ net"),
+            ("", ""),
+            (" x ", " x "),
+            ("100%", "100%"),
+        ] {
+            assert_eq!(shown(&whole(value.as_bytes())), expected, "{value:?}");
         }
     }
 

@@ -134,7 +134,6 @@ fn the_configuration_is_shown_in_the_firmwares_order() {
         "MQTT broker max. subscription: 30",
         "MQTT broker max. retained messages: 30",
         "MQTT client disabled",
-        "NTP server: 1.pool.ntp.org (interval: 300 s, tz: 0)",
         "Clock speed: 80",
         "Serial bitrate: 115200",
         "CMD>",
