@@ -50,6 +50,7 @@ class Site:
 
     def __init__(self, workdir, config=""):
         self.port, self.console = free_port(), free_port()
+        workdir.mkdir(exist_ok=True)
         self.data, self.log = workdir / "data", workdir / "site.log"
         conf = workdir / "site.toml"
         conf.write_text(f'[site]\nname = "cabin"\n[[listener]]\nbind = "127.0.0.1:{self.port}"\n[console]\n'
@@ -71,6 +72,10 @@ class Site:
 
     def status(self):
         out = subprocess.run([MIDGE, "status", "--json", "--data", str(self.data)], capture_output=True, text=True)
+        return json.loads(out.stdout)
+
+    def clients(self):
+        out = subprocess.run([MIDGE, "client", "ls", "--json", "--data", str(self.data)], capture_output=True, text=True)
         return json.loads(out.stdout)
 
     def rss_kb(self):
@@ -312,6 +317,136 @@ def a_reset_starts_the_same_process_again(workdir):
     site.stop()
 
 
+def settings_reach_what_runs(workdir):
+    other = Site(workdir / "other").start()
+    site = Site(workdir, '[script]\ninterface = "lo"').start()
+    console, port = Console(site), free_port()
+    console.ask(f"script {port}")
+    nc(port, "on wificonnect do println net\non mqttconnect do subscribe remote r/#\n"
+             "on topic remote r/# do publish local from_remote $this_data retained\n")
+    console.hear()
+    for line in ("set mqtt_host 127.0.0.1", f"set mqtt_port {other.port}", "set mqtt_id cabin-7", "set backlog 1000",
+                 "save"):
+        console.ask(line)
+    assert "MQTT client disconnected" in console.ask("show mqtt"), "the remote broker counts at the next start"
+    console.conn.sendall(b"reset\n")
+    console.closes()
+    until("the site is there again", site.answers)
+    console = Console(site)
+    until("the remote broker is there", lambda: "MQTT client connected" in console.ask("show mqtt"))
+    assert "MQTT client id: cabin-7\r\n" in console.ask("show config")
+    assert console.ask("publish remote room/lamp on retained") == "Published topic\r\nCMD>"
+    assert other.talk("mosquitto_sub", "-t", "room/lamp", "-C", "1", "-W", "5").stdout == "on\n"
+    until("it has subscribed", lambda: 'cabin-7: "r/#"' in Console(other).ask("show mqtt"))
+    other.talk("mosquitto_pub", "-t", "r/1", "-m", "back", "-q", "1")
+    assert site.talk("mosquitto_sub", "-t", "from_remote", "-C", "1", "-W", "5").stdout == "back\n"
+    # `config` of a script is executed before anything is connected, and goes before what was saved.
+    port = free_port()
+    console.ask(f"script {port}")
+    nc(port, "config mqtt_id byscript config ssid \"my net\" on init do println ready\n")
+    console.hear()
+    console.conn.sendall(b"reset\n")
+    console.closes()
+    until("the site is there again", site.answers)
+    until("the script's client is there", lambda: "byscript" in json.dumps(other.clients()))
+    assert "SSID:my net " in Console(site).ask("show config")
+    site.stop()
+    other.stop()
+
+
+def time_server(port_holder, ahead, asked):
+    """An SNTP server whose clock is ahead."""
+    server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    server.bind(("127.0.0.1", 0))
+    port_holder.append(server.getsockname()[1])
+    while True:
+        request, caller = server.recvfrom(100)
+        asked.append(time.monotonic())
+        stamp = int((time.time() + ahead + 2_208_988_800) * 2**32).to_bytes(8, "big")
+        server.sendto(bytes([0x24, 2, 0, 0]) + bytes(12) + stamp + request[40:48] + stamp + stamp, caller)
+
+
+def the_time_is_set_asked_for_and_shown(workdir):
+    ports, asked = [], []
+    threading.Thread(target=time_server, args=(ports, 7200, asked), daemon=True).start()
+    until("the time server is there", lambda: ports)
+    site = Site(workdir, '[script]\ntimezone = "+0"').start()
+    console = Console(site)
+
+    def ahead():
+        said = re.search(r"(\d\d):(\d\d):(\d\d)", console.ask("time")).groups()
+        now = time.gmtime()
+        seconds = sum(int(part) * unit for part, unit in zip(said, (3600, 60, 1)))
+        return (seconds - now.tm_hour * 3600 - now.tm_min * 60 - now.tm_sec + 43_200) % 86_400 - 43_200
+
+    assert abs(ahead()) < 3 and not asked
+    console.ask("set ntp_timezone 1")
+    assert abs(ahead() - 3600) < 3
+    console.ask("set ntp_interval 1")
+    assert console.ask(f"set ntp_server 127.0.0.1:{ports[0]}").startswith("NTP server set to 127.0.0.1")
+    until("the server's time is here", lambda: abs(ahead() - 3600 - 7200) < 3)
+    told = site.talk("mosquitto_sub", "-t", "$SYS/broker/time", "-C", "1", "-W", "5").stdout
+    assert re.fullmatch(r"\d\d:\d\d:\d\d\n", told), told
+    until("it is asked each second", lambda: len(asked) > 2)
+    assert console.ask("set ntp_server none") == "NTP server set to none\r\nCMD>"
+    time.sleep(1)
+    before = len(asked)
+    time.sleep(2.5)
+    assert len(asked) == before, "nobody is asked any more"
+    assert "NTP synced" in console.ask("show stats")
+    # Set by hand, before the zone is added.
+    console.ask("set ntp_time 10:00:00")
+    assert re.search(r" 11:00:0[0-2]", console.ask("time"))
+    console.ask("set ntp_weekday Wed")
+    assert console.ask("time").startswith("Wed ")
+    site.stop()
+
+
+def a_script_speaks_to_the_console(workdir):
+    site = Site(workdir).start()
+    console, port = Console(site), free_port()
+    console.ask(f"script {port} run")
+    nc(port, 'on init do subscribe local cmd\non topic local cmd do system $this_data\n')
+    console.hear()
+    said = lambda line: site.talk("mosquitto_pub", "-t", "cmd", "-m", line)
+    said("set ssid viascript")
+    assert "SSID set" in console.hear(b"(auto_connect = 1)\r\n")
+    assert "SSID:viascript" in console.ask("show config")
+    console.ask("lock pw")
+    # A lock does not hold for the script, and the script's commands do not lift it.
+    said("set ssid locked%20in")
+    console.hear(b"(auto_connect = 1)\r\n")
+    said("save")
+    assert "Config saved" in console.hear(b"saved\r\n")
+    assert console.ask("save") == "Invalid command. Config locked\r\nCMD>"
+    # A reset by the script starts the site again, locked as it was.
+    said("reset")
+    console.closes()
+    until("the site is there again", site.answers)
+    console = Console(site)
+    assert "SSID:locked in PW:***" in console.ask("show config")
+    assert console.ask("save") == "Invalid command. Config locked\r\nCMD>"
+    assert site.status()["console"]["locked"] is True
+    site.stop()
+
+
+def what_a_host_cannot_apply_goes_to_the_hook(workdir):
+    hook, heard = workdir / "hook", workdir / "heard"
+    hook.write_text(f'#!/bin/sh\nif [ "$1" = scan ]; then echo \'3,"barn",-60,"00:11:22:33:44:55",6\'; exit; fi\n'
+                    f'echo "$1 $2 $(cat)" >> {heard}\n')
+    hook.chmod(0o755)
+    site = Site(workdir, f'hook = "{hook}"').start()
+    console = Console(site)
+    console.ask("set ssid barn")
+    console.ask("set broker_password geheim")
+    until("the hook was told", lambda: heard.exists() and len(heard.read_text().splitlines()) == 3)
+    assert sorted(heard.read_text().splitlines()) == ["set auto_connect 1", "set broker_password geheim",
+                                                      "set ssid barn"]
+    assert console.ask("scan") == "Scanning...\r\nCMD>"
+    assert console.hear() == '\r3,"barn",-60,"00:11:22:33:44:55",6\r\nCMD>'
+    site.stop()
+
+
 def the_command_is_a_console_of_this_machine(workdir):
     site = Site(workdir).start()
     lines = "set ssid near\nsave\nlock pw\nsave\nunlock pw\nquit\n"
@@ -373,7 +508,8 @@ def what_nobody_should_send_harms_nobody(workdir):
 
 
 TESTS = [two_consoles_talk_as_the_golden_transcript_says, a_script_is_uploaded_as_by_nc, a_script_is_fetched_over_http,
-         a_reset_starts_the_same_process_again, the_command_is_a_console_of_this_machine,
+         a_reset_starts_the_same_process_again, settings_reach_what_runs, the_time_is_set_asked_for_and_shown,
+         a_script_speaks_to_the_console, what_a_host_cannot_apply_goes_to_the_hook, the_command_is_a_console_of_this_machine,
          what_nobody_should_send_harms_nobody]
 
 
