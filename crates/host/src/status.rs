@@ -82,6 +82,8 @@ pub struct ConsoleStatus {
     pub silent: u64,
     /// Closed because they said too much while they had to wait, or did not read.
     pub impatient: u64,
+    /// Closed because a browser was at them.
+    pub browsers: u64,
 }
 
 /// The part of the rules.
@@ -432,6 +434,7 @@ impl ConsoleStatus {
             lines_too_long: counters.lines_too_long,
             silent: counters.silent,
             impatient: counters.impatient,
+            browsers: counters.browsers,
         }
     }
 }
@@ -447,8 +450,14 @@ impl fmt::Display for ConsoleStatus {
         writeln!(
             f,
             "  console {state}: {} open, {} commands, {turned_away} turned away, {} wrong passwords, {} lines too long, \
-             {} closed for silence, {} for haste",
-            self.open, self.commands, self.wrong_passwords, self.lines_too_long, self.silent, self.impatient
+             {} closed for silence, {} for haste, {} browsers",
+            self.open,
+            self.commands,
+            self.wrong_passwords,
+            self.lines_too_long,
+            self.silent,
+            self.impatient,
+            self.browsers
         )
     }
 }

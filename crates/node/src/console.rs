@@ -100,6 +100,15 @@ pub struct Console {
     counters: Counters,
 }
 
+/// Whether a browser says this. A page can make its reader's browser post lines to a port of his own machine, where the
+/// console takes him for its operator: so the first of them ends the connection.
+fn is_request_line(line: &[u8]) -> bool {
+    const METHODS: [&[u8]; 7] = [b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"PATCH"];
+    let mut words = line.trim_ascii_end().split(|byte| *byte == b' ');
+    let is_method = words.next().is_some_and(|word| METHODS.contains(&word));
+    is_method && words.next_back().is_some_and(|word| word.starts_with(b"HTTP/"))
+}
+
 impl Console {
     /// Without consoles and memory: [`Console::restore`] each stored setting, then [`Console::restored`].
     pub fn new(config: Config) -> Self {
@@ -327,6 +336,10 @@ impl Console {
                     out.extend(alloc::format!("Line too long (max. {max} bytes)\r\n{PROMPT}").into_bytes());
                 }
                 Typed::Complete(before) => complete::complete(session, &before, out),
+                Typed::Line(line) if is_request_line(&line) => {
+                    self.counters.browsers += 1;
+                    return Fate::Gone;
+                }
                 Typed::Line(line) => {
                     let asker = Asker { session: Some(id), channel: session.channel, is_script: false };
                     let mut ask = Ask::new(now, view, asker, words::words(&line));

@@ -340,4 +340,6 @@ pub struct Counters {
     pub silent: u64,
     /// Consoles closed because they said too much while an answer was held back.
     pub impatient: u64,
+    /// Consoles closed because a browser was at them.
+    pub browsers: u64,
 }

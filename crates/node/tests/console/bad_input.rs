@@ -32,6 +32,18 @@ fn rubbish_is_no_command() {
 }
 
 #[test]
+fn a_page_cannot_talk_through_its_readers_browser() {
+    let mut bench = Bench::open();
+    bench.send(1, b"POST /x?y HTTP/1.1\r\nHost: localhost:7777\r\n\r\nset broker_user mallory\nscript delete\n");
+    assert_eq!((&bench.closed[..], bench.console.counters().browsers), (&[1][..], 1));
+    assert_ne!(bench.console.settings().value("broker_user"), Some("mallory"));
+    // What only looks like it is a word like others.
+    bench.connect(2, [127, 0, 0, 1]);
+    bench.send(2, b"GET HTTP\npublish local GET HTTP/1.1\n");
+    assert_eq!(bench.closed.len(), 1);
+}
+
+#[test]
 fn too_many_consoles_are_turned_away() {
     let mut bench = Bench::new();
     for id in 1..=16 {
