@@ -198,6 +198,7 @@ impl World {
                     self.read(conn);
                     self.close(conn);
                 }
+                Output::Authenticate(said) => panic!("{said:?} although nobody named a method"),
                 Output::Verify(credentials) => panic!("{credentials:?} although everybody may come in"),
                 Output::Event(event) => assert!(!format!("{event}").is_empty()),
                 Output::Pause(_) | Output::Resume(_) | Output::Deliver(_) => {}

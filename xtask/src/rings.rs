@@ -156,6 +156,12 @@ fn steps() -> Vec<Step> {
         },
         Step {
             ring: 4,
+            name: "clients that prove their password",
+            needs: &[],
+            command: |target| python("tests/real/scram.py", target),
+        },
+        Step {
+            ring: 4,
             name: "bad input from everywhere",
             needs: LABORATORY,
             command: |target| python("tests/real/bad_input.py", target),

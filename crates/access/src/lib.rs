@@ -1,12 +1,13 @@
 //! Who may do what: password files and access control lists, in mosquitto's formats and with its meaning.
 //!
 //! For: the host, which reads the files and asks. Never: files, clocks, randomness, connections, who is connected.
-//! Start reading at [`Acl`] (which line decides) and [`Passwords`] (who is who).
+//! Start reading at [`Acl`] (which line decides), [`Passwords`] (who is who) and [`scram`] (who proves it).
 #![no_std]
 extern crate alloc;
 
 mod acl;
 mod password;
+pub mod scram;
 
 pub use acl::{Access, Acl, Decision, Reason, Who};
 pub use password::{Entry, Passwords, Scheme, check_user_name};

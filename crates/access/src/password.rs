@@ -5,6 +5,8 @@
 //! | `$6$SALT$DIGEST` | SHA-512 of password and salt, once: mosquitto before 2.0 |
 //! | `$7$ITERATIONS$SALT$DIGEST` | PBKDF2 with HMAC-SHA-512: mosquitto 2 |
 //! | `$argon2id$v=19$m=…,t=…,p=…$SALT$DIGEST` | Argon2id, a PHC string: midge |
+//! | `$scram-sha-256$ITERATIONS$SALT$STORED$SERVER` | the keys of SCRAM-SHA-256 (RFC 5803's fields): midge |
+use crate::scram::{self, Keys};
 use crate::{FAULTS_MAX, Fault, quoted};
 use alloc::borrow::ToOwned;
 use alloc::boxed::Box;
@@ -38,6 +40,9 @@ pub enum Scheme {
     Sha512Pbkdf2(u32),
     /// `$argon2id$`, for midge alone: dear to guess.
     Argon2id,
+    /// `$scram-sha-256$` with this many iterations, for midge alone: for clients that prove their password without
+    /// saying it, and for those that say it.
+    ScramSha256(u32),
 }
 
 /// One hash of a file.
@@ -49,6 +54,7 @@ enum Hash {
     Sha512(Salted),
     Pbkdf2 { iterations: u32, salted: Salted },
     Argon2(Box<PasswordHash>),
+    Scram(Box<Keys>),
 }
 
 #[derive(Clone, PartialEq, Eq)]
@@ -63,6 +69,7 @@ impl fmt::Debug for Entry {
             Hash::Sha512(_) => "$6$…",
             Hash::Pbkdf2 { .. } => "$7$…",
             Hash::Argon2(_) => "$argon2id$…",
+            Hash::Scram(_) => "$scram-sha-256$…",
         })
     }
 }
@@ -79,6 +86,7 @@ impl Entry {
         }
         let mut parts = text.strip_prefix('$').ok_or_else(form)?.split('$');
         let hash = match parts.next() {
+            Some("scram-sha-256") => Hash::Scram(Box::new(scram_keys(&mut parts)?)),
             Some("6") => Hash::Sha512(salted(&mut parts).ok_or_else(form)?),
             Some("7") => {
                 let iterations = parts.next().and_then(|text| text.parse().ok()).ok_or_else(form)?;
@@ -87,7 +95,9 @@ impl Entry {
                 }
                 Hash::Pbkdf2 { iterations, salted: salted(&mut parts).ok_or_else(form)? }
             }
-            Some(_) | None => return Err("not $6$, $7$ or $argon2id$: make the line with midge passwd".to_string()),
+            Some(_) | None => {
+                return Err("not $6$, $7$, $argon2id$ or $scram-sha-256$: make the line with midge passwd".to_string());
+            }
         };
         if parts.next().is_some() { Err(form()) } else { Ok(Self(hash)) }
     }
@@ -107,6 +117,11 @@ impl Entry {
                 .hash_password_with_salt(password, salt)
                 .map_err(|error| error.to_string())?
                 .to_string(),
+            Scheme::ScramSha256(iterations) => {
+                let keys = Keys::make(password, salt, iterations);
+                let (salt, stored, server) = (encode(salt), encode(&keys.stored), encode(&keys.server));
+                format!("$scram-sha-256${iterations}${salt}${stored}${server}")
+            }
         })
     }
 
@@ -118,6 +133,15 @@ impl Entry {
                 pbkdf2(password, salt, *iterations).ct_eq(&digest[..]).into()
             }
             Hash::Argon2(hash) => Argon2::default().verify_password(password, &**hash).is_ok(),
+            Hash::Scram(keys) => keys.verify(password),
+        }
+    }
+
+    /// What SCRAM-SHA-256 needs, if it was made for that.
+    pub(crate) fn scram(&self) -> Option<&Keys> {
+        match &self.0 {
+            Hash::Scram(keys) => Some(keys),
+            Hash::Sha512(_) | Hash::Pbkdf2 { .. } | Hash::Argon2(_) => None,
         }
     }
 
@@ -126,6 +150,7 @@ impl Entry {
         match &self.0 {
             Hash::Sha512(_) => 1,
             Hash::Pbkdf2 { iterations, .. } => 2 * u64::from(*iterations),
+            Hash::Scram(keys) => 2 * u64::from(keys.iterations),
             // A block of Argon2 is 1 KiB, which is about what eight blocks of SHA-512 take in.
             Hash::Argon2(hash) => Params::try_from(&**hash)
                 .map_or(1, |params| 8 * u64::from(params.m_cost()) * u64::from(params.t_cost())),
@@ -150,6 +175,20 @@ fn argon2_entry(text: &str) -> Result<Entry, String> {
     Ok(Entry(Hash::Argon2(Box::new(hash))))
 }
 
+fn scram_keys<'a>(parts: &mut impl Iterator<Item = &'a str>) -> Result<Keys, String> {
+    let form = || "a damaged $scram-sha-256$ line: make it with midge passwd -H scram-sha-256".to_string();
+    let iterations = parts.next().and_then(|text| text.parse().ok()).ok_or_else(form)?;
+    if !(scram::ITERATIONS_MIN..=scram::ITERATIONS_MAX).contains(&iterations) {
+        let (least, most) = (scram::ITERATIONS_MIN, scram::ITERATIONS_MAX);
+        return Err(format!("found {iterations} iterations: {least} to {most} are taken"));
+    }
+    let mut decode = || Base64::decode_vec(parts.next()?).ok();
+    let (salt, stored, server) = (decode(), decode(), decode());
+    let salt = salt.filter(|salt| !salt.is_empty()).ok_or_else(form)?.into_boxed_slice();
+    let key = |bytes: Option<Vec<u8>>| bytes.and_then(|bytes| bytes.try_into().ok()).ok_or_else(form);
+    Ok(Keys { iterations, salt, stored: key(stored)?, server: key(server)? })
+}
+
 fn salted<'a>(parts: &mut impl Iterator<Item = &'a str>) -> Option<Salted> {
     let mut decode = || Base64::decode_vec(parts.next()?).ok();
     let (salt, digest) = (decode()?, decode()?);
@@ -171,6 +210,7 @@ pub struct Passwords {
     users: BTreeMap<Box<str>, Entry>,
     /// The dearest entry: whoever is not in the file costs as much as it does.
     dearest: Option<Entry>,
+    scram_iterations: Option<u32>,
 }
 
 impl Passwords {
@@ -198,12 +238,24 @@ impl Passwords {
             return Err(faults);
         }
         let dearest = users.values().map(|(entry, _)| entry).max_by_key(|entry| entry.cost()).cloned();
-        Ok(Self { users: users.into_iter().map(|(name, (entry, _))| (name, entry)).collect(), dearest })
+        let scram_iterations = users.values().find_map(|(entry, _)| entry.scram()).map(|keys| keys.iterations);
+        let users = users.into_iter().map(|(name, (entry, _))| (name, entry)).collect();
+        Ok(Self { users, dearest, scram_iterations })
     }
 
     /// The entry of a user.
     pub fn entry(&self, user: &str) -> Option<&Entry> {
         self.users.get(user)
+    }
+
+    /// Rounds of an entry that was made for SCRAM, for those who are not in the file.
+    pub(crate) fn scram_iterations(&self) -> Option<u32> {
+        self.scram_iterations
+    }
+
+    /// Whether anybody can come in by SCRAM-SHA-256.
+    pub fn has_scram(&self) -> bool {
+        self.scram_iterations.is_some()
     }
 
     /// How many users there are.

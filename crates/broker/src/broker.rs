@@ -342,11 +342,17 @@ impl Broker {
     }
 
     fn verdict(&mut self, now: Now, conn: ConnId, verdict: Verdict<'_>) {
-        let Some(connection) = self.connections.named(conn).filter(|c| c.phase == Phase::Verifying) else { return };
-        match verdict {
-            Verdict::Welcome(welcome) => {
+        let Some(connection) = self.connections.named(conn) else { return };
+        match (connection.phase, verdict) {
+            (Phase::Verifying | Phase::Serving(_), Verdict::Challenge(data)) => self.challenge(now, conn, data),
+            (Phase::Serving(_), Verdict::Welcome(welcome)) => self.authenticated_anew(now, conn, welcome),
+            (Phase::Serving(_), Verdict::Refused(reason)) => self.refused_anew(now, conn, reason),
+            (Phase::Verifying, Verdict::Welcome(welcome)) => {
                 connection.phase = Phase::Welcome;
-                let Welcome { client_id, user, realm } = welcome;
+                let Welcome { client_id, user, realm, auth_data } = welcome;
+                if let Some(exchange) = connection.cold.exchange() {
+                    exchange.data = auth_data.map(Box::from);
+                }
                 connection.cold.realm = realm;
                 if client_id.is_some() || user.is_some() {
                     let guest = Guest { client_id: client_id.map(Box::from), user: user.map(Box::from) };
@@ -354,7 +360,9 @@ impl Broker {
                 }
                 self.retry(now, conn.slot);
             }
-            Verdict::Refused(reason) => self.refuse(now, conn.slot, reason),
+            // At any step of a method, too [MQTT-4.12.0-4].
+            (Phase::Verifying, Verdict::Refused(reason)) => self.refuse(now, conn.slot, reason),
+            (Phase::Greeting | Phase::Welcome | Phase::Closing, _) => {}
         }
     }
 
@@ -370,9 +378,11 @@ impl Broker {
 
     /// A connection may have been silent for too long.
     fn silence(&mut self, now: Now, conn: ConnId) {
+        let is_dawdling = self.is_dawdling(conn);
         let Some(connection) = self.connections.named(conn) else { return };
         let cold = &connection.cold;
         let due = match connection.phase {
+            Phase::Verifying if is_dawdling => cold.heard + cold.patience(),
             Phase::Closing => return,
             Phase::Serving(_) if cold.patience_millis == 0 => return,
             // Whom nobody listens to, or who waits for us, is not silent.

@@ -1,7 +1,7 @@
 //! CONNECT to DISCONNECT: who comes in, with which session, and how a connection ends.
 use crate::broker::Broker;
 use crate::config::Admission;
-use crate::connection::{Phase, Reading};
+use crate::connection::{Exchange, Phase, Reading, Turn};
 use crate::door::{Credentials, Output};
 use crate::event::{Cause, Drop, Event};
 use crate::index::{ListenerId, is_system};
@@ -60,8 +60,8 @@ impl Broker {
     /// What can be wrong with a CONNECT that is well-formed [MQTT-3.1.4-2]. Identifiers may be longer than 23 bytes, as
     /// mosquitto has it, and of any characters [MQTT-3.1.3-5].
     fn check(&self, connect: &Connect<'_>) -> Result<(), ReasonCode> {
-        // [MQTT-4.12.0-1]
-        if connect.properties.auth_method.is_some() {
+        // Nobody looks at what a method says [MQTT-4.12.0-1].
+        if connect.properties.auth_method.is_some() && self.config.admission == Admission::All {
             return Err(ReasonCode::BadAuthenticationMethod);
         }
         let id = connect.client_id;
@@ -95,6 +95,11 @@ impl Broker {
     fn ask(&mut self, slot: u32, connect: &Connect<'_>) {
         let Some(connection) = self.connections.get_mut(slot) else { return };
         connection.phase = Phase::Verifying;
+        let properties = &connect.properties;
+        if let Some(method) = properties.auth_method {
+            let exchange = Exchange { method: method.into(), turn: Turn::Ours, data: None };
+            connection.cold.rare().exchange = Some(Box::new(exchange));
+        }
         let identity = connection.cold.identity();
         let credentials = Credentials {
             conn: connection.id,
@@ -102,6 +107,9 @@ impl Broker {
             user: identity.or(connect.user_name).map(Box::from),
             is_proved: identity.is_some(),
             password: connect.password.map(Box::from),
+            method: properties
+                .auth_method
+                .map(|method| (method.into(), properties.auth_data.unwrap_or_default().into())),
         };
         self.outputs.push_back(Output::Verify(Box::new(credentials)));
         self.defer(slot, &Packet::Connect(*connect));
@@ -161,6 +169,12 @@ impl Broker {
     fn welcome(&mut self, slot: u32, connect: &Connect<'_>, session_present: bool, terms: Terms<'_>) -> bool {
         let wanted = Expiry::from_secs(connect.properties.session_expiry_secs.unwrap_or(0));
         let max = self.config.keep_alive_max.map(NonZeroU16::get);
+        // [MQTT-4.12.0-5] [MQTT-4.12.0-6]
+        let data = self.connections.get_mut(slot).and_then(|connection| {
+            let exchange = connection.cold.exchange()?;
+            exchange.turn = Turn::Nobodys;
+            exchange.data.take()
+        });
         let properties = ConnAckProperties {
             session_expiry_secs: (terms.expiry != wanted).then(|| terms.expiry.to_secs()),
             receive_max: Some(self.config.receive_max),
@@ -169,6 +183,8 @@ impl Broker {
             retain_available: Some(self.config.retain_available).filter(|&is_available| !is_available),
             maximum_packet_size: self.config.announced_packet_max(),
             assigned_client_id: terms.assigned,
+            auth_method: connect.properties.auth_method,
+            auth_data: data.as_deref(),
             topic_alias_max: Some(self.config.topic_alias_max).filter(|&max| max > 0),
             server_keep_alive_secs: max.map(|_| terms.keep_alive_secs).filter(|&secs| secs != connect.keep_alive_secs),
             ..ConnAckProperties::default()

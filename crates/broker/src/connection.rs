@@ -75,6 +75,28 @@ pub(crate) struct Rare {
     pub(crate) deferred: Vec<u8>,
     /// Between verdict and CONNACK.
     pub(crate) guest: Option<Box<Guest>>,
+    /// Of a client that named an authentication method.
+    pub(crate) exchange: Option<Box<Exchange>>,
+}
+
+/// An authentication by a method of the client's choice; the host knows what is said, the broker whose turn it is.
+#[derive(Debug)]
+pub(crate) struct Exchange {
+    pub(crate) method: Box<str>,
+    pub(crate) turn: Turn,
+    /// The last word, between verdict and CONNACK.
+    pub(crate) data: Option<Box<[u8]>>,
+}
+
+/// Who is to say something.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Turn {
+    /// The host.
+    Ours,
+    /// The client, by AUTH.
+    Theirs,
+    /// Nobody: it is through.
+    Nobodys,
 }
 
 /// What a client is called, if not what it says.
@@ -132,6 +154,11 @@ impl Connection {
 impl Cold {
     pub(crate) fn patience(&self) -> Duration {
         Duration::from_millis(u64::from(self.patience_millis))
+    }
+
+    /// The authentication that it is in, or has been through.
+    pub(crate) fn exchange(&mut self) -> Option<&mut Exchange> {
+        self.rare.as_mut()?.exchange.as_deref_mut()
     }
 
     /// The user name that a certificate has proved.

@@ -50,9 +50,9 @@ pub enum Input<'a> {
         /// Where.
         conn: ConnId,
     },
-    /// The answer to [`Output::Verify`].
+    /// The answer to [`Output::Verify`] or [`Output::Authenticate`].
     Verdict {
-        /// Whose CONNECT.
+        /// Whose CONNECT or AUTH.
         conn: ConnId,
         /// Yes or no.
         verdict: Verdict<'a>,
@@ -142,6 +142,8 @@ pub enum Output {
     Resume(ConnId),
     /// May this client come in?
     Verify(Box<Credentials>),
+    /// A client goes on with its authentication method, or begins again with it. Answered like [`Output::Verify`].
+    Authenticate(Box<Authentication>),
     /// A message for a participant.
     Deliver(Delivery),
     /// Somebody who is not a peer wants `filter` now (`wanted`), or nobody does any longer. `$…` and `local/…` are
@@ -191,6 +193,19 @@ pub struct Credentials {
     pub is_proved: bool,
     /// Password.
     pub password: Option<Box<[u8]>>,
+    /// The authentication method that it names, and what it says by it.
+    pub method: Option<(Box<str>, Box<[u8]>)>,
+}
+
+/// What a client says by its authentication method after CONNECT.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Authentication {
+    /// Where the verdict goes.
+    pub conn: ConnId,
+    /// It is a client already, and begins once more; else it answers a challenge.
+    pub is_again: bool,
+    /// What it says.
+    pub data: Box<[u8]>,
 }
 
 impl fmt::Debug for Credentials {
@@ -210,7 +225,9 @@ impl fmt::Debug for Credentials {
 pub enum Verdict<'a> {
     /// Come in.
     Welcome(Welcome<'a>),
-    /// Not you, or not now: said in CONNACK.
+    /// Say more: sent by AUTH to a client that named an authentication method.
+    Challenge(&'a [u8]),
+    /// Not you, or not now: said in CONNACK, or in DISCONNECT to who is a client already.
     Refused(ReasonCode),
 }
 
@@ -223,6 +240,8 @@ pub struct Welcome<'a> {
     pub user: Option<&'a str>,
     /// Which of several sets of rules is for it: see [`crate::Who::realm`].
     pub realm: Option<u16>,
+    /// The last word of the authentication method, for CONNACK or AUTH.
+    pub auth_data: Option<&'a [u8]>,
 }
 
 /// One record for the store. Keys and values are the broker's own, versioned.

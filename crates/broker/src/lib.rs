@@ -13,6 +13,7 @@ extern crate alloc;
 extern crate std;
 
 mod aliases;
+mod authenticate;
 mod broker;
 mod clients;
 pub mod config;
@@ -44,7 +45,9 @@ mod will;
 
 pub use broker::{Broker, SessionStatus, SubscriptionStatus};
 pub use config::{Admission, Config, WhenFull};
-pub use door::{AttachId, Change, ConnId, Credentials, Damaged, Delivery, Input, Output, Verdict, Welcome};
+pub use door::{
+    AttachId, Authentication, Change, ConnId, Credentials, Damaged, Delivery, Input, Output, Verdict, Welcome,
+};
 pub use event::{Cause, Drop, Event, Stats};
 pub use outgoing::Outgoing;
 pub use policy::{Access, Policy, Who};

@@ -136,7 +136,7 @@ impl Broker {
                 // The first packet must be CONNECT [MQTT-3.1.0-1].
                 _ => self.end(now, slot, Cause::Fault(ReasonCode::ProtocolError)),
             },
-            Phase::Verifying => self.defer(slot, &packet),
+            Phase::Verifying => self.wait_for_verdict(now, slot, &packet),
             Phase::Serving(listener) => self.serve(now, source, listener, &packet),
             Phase::Closing => {}
         }
@@ -161,8 +161,7 @@ impl Broker {
             Packet::Connect(_) | Packet::ConnAck(_) | Packet::SubAck(_) | Packet::UnsubAck(_) | Packet::PingResp => {
                 self.fault(now, slot, ReasonCode::ProtocolError);
             }
-            // No client is served that named a method [MQTT-4.12.0-7].
-            Packet::Auth(_) => self.fault(now, slot, ReasonCode::ProtocolError),
+            Packet::Auth(auth) => self.authenticate_anew(now, slot, auth),
             // Who says goodbye is not kept waiting: its will goes with it.
             Packet::Disconnect(disconnect) => self.goodbye(now, slot, listener, disconnect),
             other if reading != Reading::Freely => self.defer(slot, other),

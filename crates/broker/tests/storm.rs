@@ -267,7 +267,7 @@ impl World {
                 Output::Close(conn) => self.closes.push(conn),
                 Output::Pause(conn) => self.link(conn, |link| link.paused = true),
                 Output::Resume(conn) => self.link(conn, |link| link.paused = false),
-                Output::Verify(_) | Output::Deliver(_) | Output::Interest { .. } => {}
+                Output::Verify(_) | Output::Authenticate(_) | Output::Deliver(_) | Output::Interest { .. } => {}
                 Output::Retained { .. } | Output::Event(_) => {}
             }
         }

@@ -1,6 +1,7 @@
 //! `midge passwd`: password files, with the flags of `mosquitto_passwd`.
 use crate::failure::Failure;
 use clap::ValueEnum;
+use host::access::scram;
 use host::access::{Scheme, check_user_name, hash_plain, password_line, read_text, replace_user, write_private};
 use std::io::{self, BufRead};
 use std::path::{Path, PathBuf};
@@ -26,10 +27,12 @@ pub(crate) struct Args {
     /// How passwords are kept; mosquitto 2 reads sha512-pbkdf2, mosquitto 1 only sha512.
     #[arg(short = 'H', value_enum, default_value_t = Hash::Argon2id, value_name = "HASH")]
     pub(crate) hash: Hash,
-    /// Iterations of sha512-pbkdf2.
-    #[arg(short = 'I', default_value_t = ITERATIONS, value_name = "NUMBER",
-          value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
-    pub(crate) iterations: u32,
+    /// Iterations of sha512-pbkdf2 [default: 210000] or scram-sha-256 [default: 10000].
+    #[arg(short = 'I', value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub(crate) iterations: Option<u32>,
+    /// Short for -H scram-sha-256.
+    #[arg(long, conflicts_with = "hash")]
+    pub(crate) scram: bool,
     /// The password file.
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
@@ -49,13 +52,23 @@ pub(crate) enum Hash {
     Sha512Pbkdf2,
     /// `$6$`: cheap to guess; for mosquitto before 2.0.
     Sha512,
+    /// `$scram-sha-256$`: for clients that prove their password without saying it; midge reads it.
+    #[value(name = "scram-sha-256")]
+    ScramSha256,
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
-    let scheme = match args.hash {
+    let hash = if args.scram { Hash::ScramSha256 } else { args.hash };
+    let scheme = match hash {
         Hash::Argon2id => Scheme::Argon2id,
-        Hash::Sha512Pbkdf2 => Scheme::Sha512Pbkdf2(args.iterations),
+        Hash::Sha512Pbkdf2 => Scheme::Sha512Pbkdf2(args.iterations.unwrap_or(ITERATIONS)),
         Hash::Sha512 => Scheme::Sha512,
+        Hash::ScramSha256 => match args.iterations.unwrap_or(scram::ITERATIONS) {
+            few if few < scram::ITERATIONS_MIN => {
+                return Err(Failure::new(format!("-I {few}: SCRAM wants at least {}", scram::ITERATIONS_MIN)));
+            }
+            iterations => Scheme::ScramSha256(iterations),
+        },
     };
     let Some(user) = &args.user else { return update(&args.file, scheme) };
     check_user_name(user).map_err(Failure::new)?;

@@ -30,10 +30,10 @@ use crate::status;
 use crate::store::StoreError;
 use crate::tls::TlsError;
 use mio::{Events, Poll, Token, Waker};
-use mqtt::{Filter, Message, MessageOptions, Now, QoS, Topic};
+use mqtt::{Filter, Message, MessageOptions, Now, QoS, ReasonCode, Topic};
 use node::rules::Severity;
 use node::script::{Begin, Input as ScriptInput};
-use node::{ConnId, Input, Node, Output, Verdict};
+use node::{Authentication, ConnId, Input, Node, Output, Verdict, Welcome};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -270,7 +270,7 @@ impl Driver {
             return Some(Duration::ZERO);
         }
         let deadline = self.node.poll_timeout().into_iter().chain(self.paths.as_ref().map(Paths::poll_timeout));
-        let deadline = deadline.chain([self.script.poll_timeout()]).min();
+        let deadline = deadline.chain([self.script.poll_timeout()]).chain(self.gate.poll_timeout()).min();
         let due = deadline.map(|deadline| deadline.since(self.clock.now().instant));
         due.into_iter().chain(self.clients.patience()).min()
     }
@@ -480,6 +480,9 @@ impl Driver {
         {
             paths.pump(now);
         }
+        while let Some(answer) = self.gate.due(now.instant) {
+            self.answer_guest(now, answer);
+        }
         self.script.handle_timeout(now, &mut self.node);
         self.node.handle(now, Input::Timeout);
         self.drain(now);
@@ -546,6 +549,8 @@ impl Driver {
                     paths.reset(now, peer);
                 }
             }
+            Output::Verify(credentials) if credentials.method.is_some() => self.begin_proof(now, *credentials),
+            Output::Authenticate(said) => self.go_on_with_proof(now, &said),
             Output::Verify(credentials) => {
                 if let Some(door) = self.clients.door(credentials.conn)
                     && let Some(answer) = self.gate.ask(*credentials, door)
@@ -566,6 +571,44 @@ impl Driver {
                 self.consoles.perform(output);
             }
             Output::Event(event) => self.tell(now, &event),
+        }
+    }
+
+    /// A client names an authentication method.
+    fn begin_proof(&mut self, now: Now, credentials: node::Credentials) {
+        let conn = credentials.conn;
+        let Some(door) = self.clients.door(conn) else { return };
+        let begun = self.gate.begin_proof(credentials, door);
+        self.challenge(now, conn, begun);
+    }
+
+    fn challenge(&mut self, now: Now, conn: ConnId, begun: Result<access::Challenge, ReasonCode>) {
+        match begun {
+            Ok((proving, challenge)) => {
+                self.clients.set_proving(conn, Some(proving));
+                self.node.handle(now, Input::Verdict { conn, verdict: Verdict::Challenge(&challenge) });
+            }
+            Err(reason) => self.node.handle(now, Input::Verdict { conn, verdict: Verdict::Refused(reason) }),
+        }
+    }
+
+    /// A client answers its challenge, or wants to be asked once more.
+    fn go_on_with_proof(&mut self, now: Now, said: &Authentication) {
+        let conn = said.conn;
+        if said.is_again {
+            let begun = self.gate.begin_proof_again(self.clients.guest(conn), &said.data);
+            return self.challenge(now, conn, begun);
+        }
+        let (Some(proving), Some(door)) = (self.clients.set_proving(conn, None), self.clients.door(conn)) else {
+            return;
+        };
+        match self.gate.finish_proof(*proving, &said.data) {
+            Ok((admitted, last)) => {
+                let welcome = Welcome { auth_data: Some(&last), ..admitted.welcome() };
+                self.node.handle(now, Input::Verdict { conn, verdict: Verdict::Welcome(welcome) });
+                self.clients.keep_guest(conn, admitted.guest);
+            }
+            Err(reason) => self.gate.put_off(now.instant, conn, door, reason),
         }
     }
 

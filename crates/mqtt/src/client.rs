@@ -32,9 +32,9 @@ use crate::handshake::{Arrival, InFlight, Inbound, Outbound, Received};
 use crate::inbox::Inbox;
 use crate::message::Message;
 use crate::packet::{
-    Ack, ConnAck, Disconnect, Filters, Packet, Publish, SubAck, Subscribe, Subscriptions, UnsubAck, Unsubscribe,
+    Ack, Auth, ConnAck, Disconnect, Filters, Packet, Publish, SubAck, Subscribe, Subscriptions, UnsubAck, Unsubscribe,
 };
-use crate::property::{SubscribeProperties, SubscriptionIds, UserProperties};
+use crate::property::{AuthProperties, SubscribeProperties, SubscriptionIds, UserProperties};
 use crate::reason::ReasonCode;
 use crate::time::{Instant, Now};
 use crate::topic::{Topic, TopicBuf};
@@ -61,7 +61,18 @@ pub struct Client {
     aliases: BTreeMap<NonZeroU16, TopicBuf>,
     out: Vec<u8>,
     events: VecDeque<Event>,
+    /// What the server says by the authentication method, until somebody asks.
+    said: Option<Said>,
     tokens: u64,
+}
+
+/// What a server says by the authentication method of [`Options::auth_method`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Said {
+    /// To be answered by [`Client::authenticate`].
+    Challenge(Vec<u8>),
+    /// It has accepted; this may prove who it is itself.
+    Last(Vec<u8>),
 }
 
 #[derive(Debug)]
@@ -148,6 +159,7 @@ impl Client {
             aliases: BTreeMap::new(),
             out: Vec::new(),
             events: VecDeque::new(),
+            said: None,
             tokens: 0,
             options,
         }
@@ -177,6 +189,7 @@ impl Client {
     pub fn connected(&mut self, now: Now) -> Result<(), EncodeError> {
         self.end(Cause::Transport);
         self.out.clear();
+        self.said = None;
         codec::encode(&Packet::Connect(self.options.connect()), self.options.version, &mut self.out)?;
         self.state = State::Connecting { deadline: now.instant + self.options.answer_timeout };
         Ok(())
@@ -257,6 +270,27 @@ impl Client {
     /// The next thing to know.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
+    }
+
+    /// What the server has said by the authentication method, since this was asked last; to be asked after each
+    /// [`Client::handle`] if there is a method.
+    pub fn poll_said(&mut self) -> Option<Said> {
+        self.said.take()
+    }
+
+    /// Answers a challenge [MQTT-4.12.0-3].
+    ///
+    /// # Errors
+    /// When nothing was asked, or the answer is too long.
+    pub fn authenticate(&mut self, data: &[u8]) -> Result<(), NotNow> {
+        if !matches!(self.state, State::Connecting { .. }) {
+            return Err(NotNow::Offline);
+        }
+        let auth_method = self.options.auth_method.as_deref();
+        let properties = AuthProperties { auth_method, auth_data: Some(data), ..AuthProperties::default() };
+        let auth = Auth { reason: ReasonCode::ContinueAuthentication, properties };
+        codec::encode(&Packet::Auth(auth), self.options.version, &mut self.out)?;
+        Ok(())
     }
 
     /// Bytes for the server, all that there are.
@@ -391,9 +425,21 @@ impl Client {
                 self.end(Cause::Server { reason: disconnect.reason, text });
                 Ok(())
             }
+            (State::Connecting { .. }, Packet::Auth(auth)) => self.challenged(auth),
             // Packets of clients, packets before CONNACK, a second CONNACK, and AUTH, which nobody asked for.
             (State::Offline | State::Connecting { .. } | State::Online(_), _) => Err(Fault::OutOfTurn),
         }
+    }
+
+    /// AUTH before CONNACK: only by the method that was named, and only to go on.
+    fn challenged(&mut self, auth: &Auth<'_>) -> Result<(), Fault> {
+        let method = self.options.auth_method.as_deref();
+        let is_fine = auth.reason == ReasonCode::ContinueAuthentication && auth.properties.auth_method == method;
+        if !is_fine || method.is_none() {
+            return Err(Fault::OutOfTurn);
+        }
+        self.said = Some(Said::Challenge(auth.properties.auth_data.unwrap_or_default().to_vec()));
+        Ok(())
     }
 
     fn connack(&mut self, now: Now, connack: &ConnAck<'_>) -> Result<(), Fault> {
@@ -405,6 +451,9 @@ impl Client {
         }
         if connack.session_present && self.options.clean_start {
             return Err(Fault::SessionPresent);
+        }
+        if self.options.auth_method.is_some() {
+            self.said = Some(Said::Last(connack.properties.auth_data.unwrap_or_default().to_vec()));
         }
         let server = Server::new(connack, self.options.version, self.options.keep_alive_secs);
         let window = server.receive_max.min(self.options.in_flight_max);

@@ -1,7 +1,7 @@
 //! Transcripts of the client's half: a server in hexadecimal against a client in words.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "a test may fail")]
 use midge_mqtt as mqtt;
-use mqtt::client::{Acknowledge, Cause, Client, Dropped, Event, Fault, NotNow, Options};
+use mqtt::client::{Acknowledge, Cause, Client, Dropped, Event, Fault, NotNow, Options, Said};
 use mqtt::codec::{self, DecodeError, Progress};
 use mqtt::packet::*;
 use mqtt::property::*;
@@ -527,4 +527,56 @@ fn bytes_that_are_no_packets() {
     play.reconnect(false);
     play.says(Packet::Publish(publish("t", b"x", QoS::AtMostOnce)));
     assert_eq!(play.messages(), ["t=x"]);
+}
+
+fn auth(reason: ReasonCode, method: &'static str, data: &'static [u8]) -> Packet<'static> {
+    let properties = AuthProperties { auth_method: Some(method), auth_data: Some(data), ..AuthProperties::default() };
+    Packet::Auth(Auth { reason, properties })
+}
+
+fn with_method() -> Play {
+    let options =
+        Options { auth_method: Some("X".to_owned()), auth_data: Some(b"hello".to_vec()), ..Options::new(V5, "me") };
+    let mut play = Play::new(options);
+    play.client.connected(play.now).unwrap();
+    assert!(play.sent().starts_with("CONNECT"));
+    play
+}
+
+#[test]
+fn a_method_is_answered_until_the_server_accepts() {
+    // [MQTT-4.12.0-3]
+    let mut play = with_method();
+    for data in [b"who".as_slice(), b"really"] {
+        play.says(auth(ReasonCode::ContinueAuthentication, "X", if data == b"who" { b"who" } else { b"really" }));
+        assert_eq!(play.client.poll_said(), Some(Said::Challenge(data.to_vec())));
+        assert_eq!(play.client.poll_said(), None);
+        play.client.authenticate(b"me").unwrap();
+        let bytes = play.client.poll_bytes().unwrap();
+        let Ok(Progress::Packet { packet: Packet::Auth(said), .. }) = codec::decode(&bytes, V5, u32::MAX) else {
+            panic!("{bytes:02x?}")
+        };
+        assert_eq!(said.reason, ReasonCode::ContinueAuthentication);
+        assert_eq!((said.properties.auth_method, said.properties.auth_data), (Some("X"), Some(b"me".as_slice())));
+    }
+    let mut accepted = connack(false);
+    (accepted.properties.auth_method, accepted.properties.auth_data) = (Some("X"), Some(b"me too".as_slice()));
+    play.says(Packet::ConnAck(accepted));
+    assert_eq!(play.client.poll_said(), Some(Said::Last(b"me too".to_vec())));
+    assert!(play.client.is_online());
+    assert_eq!(play.client.authenticate(b"again"), Err(NotNow::Offline));
+}
+
+#[test]
+fn a_method_that_nobody_named_is_out_of_turn() {
+    for (reason, method) in [(ReasonCode::ContinueAuthentication, "Y"), (ReasonCode::Success, "X")] {
+        let mut play = with_method();
+        play.says(auth(reason, method, b""));
+        let event = play.client.poll_event();
+        assert!(matches!(event, Some(Event::Closed(Cause::Fault(Fault::OutOfTurn)))), "{event:?}");
+    }
+    let mut play = Play::new(Options::new(V5, "me"));
+    play.client.connected(play.now).unwrap();
+    play.says(auth(ReasonCode::ContinueAuthentication, "X", b""));
+    assert!(!play.client.is_online() && play.client.poll_said().is_none() && play.client.poll_event().is_some());
 }

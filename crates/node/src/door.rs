@@ -3,7 +3,7 @@ use crate::{ConnId, Lane, SiteId, console, script};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use broker::{Credentials, Policy, Verdict};
+use broker::{Authentication, Credentials, Policy, Verdict};
 use core::fmt;
 use mqtt::Message;
 
@@ -65,7 +65,7 @@ pub enum Input<'a> {
         /// Whom.
         client_id: &'a str,
     },
-    /// The answer to [`Output::Verify`].
+    /// The answer to [`Output::Verify`] or [`Output::Authenticate`].
     Verdict {
         /// Whose CONNECT.
         conn: ConnId,
@@ -115,6 +115,8 @@ pub enum Output {
     Resume(ConnId),
     /// May this client come in? Asked if the configuration of the broker says so.
     Verify(Box<Credentials>),
+    /// A client goes on with its authentication method, or begins again with it. Answered like [`Output::Verify`].
+    Authenticate(Box<Authentication>),
     /// Send this to a peer.
     Frame {
         /// To whom.

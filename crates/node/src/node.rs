@@ -354,6 +354,7 @@ impl Node {
                 self.script.deliver(now, delivery, &self.broker);
             }
             broker::Output::Verify(credentials) => self.outputs.push_back(Output::Verify(credentials)),
+            broker::Output::Authenticate(said) => self.outputs.push_back(Output::Authenticate(said)),
             broker::Output::Deliver(delivery) => self.gather(now, delivery),
             broker::Output::Interest { filter, wanted } => {
                 self.tell_mesh(now, mesh::Input::Interest { filter: filter.borrow(), wanted });

@@ -260,7 +260,7 @@ impl World {
                 // Its sites have no scripts.
                 Output::Script(_) | Output::Console(_) => {}
                 // Its sites let everybody in.
-                Output::Verify(_) => {}
+                Output::Verify(_) | Output::Authenticate(_) => {}
                 Output::Event(event) => self.note(|| format!("site {index}: {event:?}")),
             }
         }

@@ -254,6 +254,7 @@ impl Site {
             | Output::Script(_)
             | Output::Console(_)
             | Output::Verify(_)
+            | Output::Authenticate(_)
             | Output::Event(_) => {}
         }
     }

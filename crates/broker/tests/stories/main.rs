@@ -7,6 +7,7 @@ mod aliases;
 mod answers;
 mod chaos;
 mod durable;
+mod methods;
 mod play;
 mod publish;
 mod rights;

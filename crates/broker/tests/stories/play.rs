@@ -202,13 +202,24 @@ impl Stage {
             "WELCOME" => {
                 let word = |key: &str| rest.split(' ').find_map(|word| word.strip_prefix(key));
                 let realm = word("realm=").map(|number| number.parse().unwrap());
-                let welcome = Welcome { client_id: word("id="), user: word("user="), realm };
+                let auth_data = word("data=").map(str::as_bytes);
+                let welcome = Welcome { client_id: word("id="), user: word("user="), realm, auth_data };
                 self.broker.handle(self.now, Input::Verdict { conn, verdict: Verdict::Welcome(welcome) });
+            }
+            "CHALLENGE" => {
+                let verdict = Verdict::Challenge(rest.as_bytes());
+                self.broker.handle(self.now, Input::Verdict { conn, verdict });
             }
             "REVOKE" => self.broker.handle(self.now, Input::Revoke { conn }),
             "BAD" => self.broker.handle(
                 self.now,
-                Input::Verdict { conn, verdict: Verdict::Refused(mqtt::ReasonCode::BadUserNameOrPassword) },
+                Input::Verdict {
+                    conn,
+                    verdict: Verdict::Refused(match rest {
+                        "" => mqtt::ReasonCode::BadUserNameOrPassword,
+                        _ => mqtt::ReasonCode::NotAuthorized,
+                    }),
+                },
             ),
             "KICK" => self.broker.handle(self.now, Input::Kick { client_id: who }),
             "CLOSE" => {
@@ -332,7 +343,13 @@ impl Stage {
             Output::Resume(conn) => self.say(conn, "RESUME"),
             Output::Verify(credentials) => {
                 let user = credentials.user.as_deref().unwrap_or("-").to_owned();
-                self.say(credentials.conn, &format!("VERIFY {user}"));
+                let said = |(method, data): &(Box<str>, Box<[u8]>)| format!(" by {method} {}", words::payload(data));
+                let method = credentials.method.as_ref().map(said).unwrap_or_default();
+                self.say(credentials.conn, &format!("VERIFY {user}{method}"));
+            }
+            Output::Authenticate(said) => {
+                let again = if said.is_again { " again" } else { "" };
+                self.say(said.conn, &format!("AUTHENTICATE {}{again}", words::payload(&said.data)));
             }
             Output::Deliver(Delivery { to, message, qos, retain }) => {
                 let name = &self.participants[to.0 as usize];

@@ -123,8 +123,12 @@ pub(crate) fn encode(who: &str, words: &str, version: Version, out: &mut Vec<u8>
         "PUBCOMP" => Packet::PubComp(ack),
         "PING" => Packet::PingReq,
         "AUTH" => Packet::Auth(Auth {
-            reason: ReasonCode::ReAuthenticate,
-            properties: AuthProperties { auth_method: Some("X"), ..AuthProperties::default() },
+            reason: if has(rest, "again") { ReasonCode::ReAuthenticate } else { ReasonCode::ContinueAuthentication },
+            properties: AuthProperties {
+                auth_method: Some(value(rest, "method").unwrap_or("X")),
+                auth_data: value(rest, "data").map(str::as_bytes),
+                ..AuthProperties::default()
+            },
         }),
         "DISCONNECT" => Packet::Disconnect(Disconnect {
             reason: reason(rest),
@@ -161,6 +165,7 @@ fn connect<'a>(
         receive_max: number(words, "rmax").and_then(|max| NonZeroU16::new(max as u16)),
         maximum_packet_size: number(words, "pmax").and_then(NonZeroU32::new),
         auth_method: value(words, "method"),
+        auth_data: value(words, "data").map(str::as_bytes),
         topic_alias_max: number(words, "amax").map(|max| max as u16),
         request_problem_info: number(words, "problems").map(|one| one == 1),
         ..ConnectProperties::default()
@@ -297,7 +302,12 @@ fn without_reason(packet: &Packet<'_>) -> String {
             if let Some(id) = properties.assigned_client_id {
                 let _ = write!(text, " as={id}");
             }
+            text.push_str(&method(properties.auth_method, properties.auth_data));
             text
+        }
+        Packet::Auth(auth) => {
+            let properties = &auth.properties;
+            format!("AUTH {:#04x}{}", auth.reason as u8, method(properties.auth_method, properties.auth_data))
         }
         Packet::Publish(publish) => heard_publish(publish),
         Packet::PubAck(one) => ack("PUBACK", one),
@@ -313,6 +323,11 @@ fn without_reason(packet: &Packet<'_>) -> String {
         }
         other => panic!("a broker does not say {other:?}"),
     }
+}
+
+fn method(method: Option<&str>, data: Option<&[u8]>) -> String {
+    let data = data.map(|data| format!(" {}", payload(data))).unwrap_or_default();
+    method.map(|method| format!(" method={method}{data}")).unwrap_or_default()
 }
 
 /// Requests have the identifier 1 unless they say another one.

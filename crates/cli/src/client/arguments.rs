@@ -33,6 +33,9 @@ pub(crate) struct ClientArgs {
     /// Password.
     #[arg(short = 'P', long = "pw", value_name = "PASSWORD", allow_hyphen_values = true)]
     pub(crate) password: Option<OsString>,
+    /// Prove the password of -P to the broker without saying it, and have it proved (MQTT 5).
+    #[arg(long, value_name = "METHOD", value_parser = ["SCRAM-SHA-256"], requires_all = ["username", "password"])]
+    pub(crate) auth_method: Option<String>,
     /// Version of MQTT: 5, 311, 31 or mqttv5, mqttv311, mqttv31 [default: 311].
     #[arg(short = 'V', long, value_name = "VERSION", value_parser = version)]
     pub(crate) protocol_version: Option<Version>,

@@ -30,12 +30,21 @@ pub(crate) enum Way {
     Unix(PathBuf),
 }
 
+/// What is proved by SCRAM-SHA-256.
+#[derive(Debug, Clone)]
+pub(crate) struct Secret {
+    pub(crate) user: String,
+    pub(crate) password: Vec<u8>,
+}
+
 /// Everything that the shared flags say, checked.
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) place: Place,
     pub(crate) options: Options,
     pub(crate) properties: Properties,
+    /// User and password that are proved, not said.
+    pub(crate) secret: Option<Secret>,
     /// The topic of `-L`.
     pub(crate) topic: Option<String>,
 }
@@ -72,6 +81,13 @@ impl Plan {
         if options.password.is_some() && options.user_name.is_none() && version != Version::V5 {
             return Err(Failure::new("a password needs a user name (-u) before MQTT 5"));
         }
+        let mut secret = None;
+        if args.auth_method.is_some()
+            && let (Some(user), Some(password)) = (options.user_name.take(), options.password.take())
+        {
+            options.auth_method = args.auth_method.clone();
+            secret = Some(Secret { user, password });
+        }
         options.will = will(args, &properties)?;
         set_properties(&mut options, args, &properties)?;
         let way = args.way.way(url.as_ref().is_some_and(|url| url.is_secure))?;
@@ -82,13 +98,14 @@ impl Plan {
             bind_address: args.bind_address.clone(),
             way,
         };
-        Ok(Self { place, options, properties, topic: url.map(|url| url.topic) })
+        Ok(Self { place, options, properties, secret, topic: url.map(|url| url.topic) })
     }
 }
 
 fn version(args: &ClientArgs, needs: Needs) -> Result<Version, Failure> {
     let flag = match needs {
         Needs::Version5(flag) => Some(flag),
+        Needs::AnyVersion if args.auth_method.is_some() => Some("--auth-method"),
         Needs::AnyVersion if !args.properties.is_empty() => Some("-D"),
         Needs::AnyVersion if args.session_expiry.is_some() => Some("-x"),
         Needs::AnyVersion => None,

@@ -103,7 +103,7 @@ impl Properties {
             return Err("COMMAND is connect, publish, subscribe, unsubscribe, disconnect or will".into());
         };
         if name.starts_with("authentication-") {
-            return Err("not built yet: enhanced authentication".into());
+            return Err("is said by --auth-method SCRAM-SHA-256".into());
         }
         if !names.contains(&name) {
             return Err(format!("{command} can have: {}", names.join(", ")));
@@ -247,7 +247,7 @@ mod tests {
             (&["publish", "content-type"], "write -D COMMAND NAME VALUE"),
             (&["publish", "user-property", "a"], "write -D COMMAND user-property KEY VALUE"),
             (&["publish"], "write -D COMMAND NAME VALUE"),
-            (&["connect", "authentication-method", "x"], "not built yet"),
+            (&["connect", "authentication-method", "x"], "--auth-method"),
             (&["subscribe", "subscription-identifier", "1"], "subscribe can have: user-property"),
         ];
         for (words, expected) in rows {

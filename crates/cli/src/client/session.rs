@@ -2,13 +2,14 @@
 //!
 //! Everything that can happen arrives in one channel: bytes, lines of standard input, signals. The verb drains
 //! [`Client::poll_event`] and then calls [`Session::wait`]; nothing else blocks.
-use super::connect::{Place, Plan};
+use super::connect::{Place, Plan, Secret};
 use super::trace::Trace;
 use super::way::Wire;
 use crate::failure::Failure;
 use crate::signals;
+use host::access::scram;
 use host::clock::Clock;
-use host::mqtt::client::{Cause, Client};
+use host::mqtt::client::{Cause, Client, Said};
 use host::mqtt::packet::Disconnect;
 use host::mqtt::{Now, ReasonCode, Version};
 use std::io;
@@ -20,6 +21,8 @@ use std::time::{Duration, Instant};
 pub(crate) struct Session {
     pub(crate) client: Client,
     place: Place,
+    secret: Option<Secret>,
+    scram: Option<scram::Client>,
     clock: Clock,
     transport: Option<Transport>,
     transports: u64,
@@ -90,6 +93,8 @@ impl Session {
         let mut session = Self {
             client: Client::new(plan.options.clone()),
             place: plan.place.clone(),
+            secret: plan.secret.clone(),
+            scram: None,
             clock: Clock::start(),
             transport: None,
             transports: 0,
@@ -176,6 +181,7 @@ impl Session {
         if let Some(trace) = &mut self.trace {
             trace.restart();
         }
+        self.begin_proof()?;
         let now = self.clock.now();
         self.client.connected(now).map_err(|error| Failure::new(format!("CONNECT: {error}")))?;
         self.flush();
@@ -188,6 +194,33 @@ impl Session {
                 trace.received(bytes);
             }
             self.client.handle(self.clock.now(), bytes);
+            if let Err(reason) = self.prove() {
+                warn!("Error: SCRAM-SHA-256: {reason}");
+                self.transport = None;
+                self.client.closed();
+            }
+        }
+    }
+
+    /// The first message of SCRAM goes with CONNECT, with a nonce of its own for each.
+    fn begin_proof(&mut self) -> Result<(), Failure> {
+        let Some(Secret { user, password }) = &self.secret else { return Ok(()) };
+        let seed = host::identity::random_seed().map_err(|error| Failure::new(format!("no random bytes: {error}")))?;
+        let scram = scram::Client::new(user, password, &host::identity::to_hex(&seed));
+        self.client.options_mut().auth_data = Some(scram.first());
+        self.scram = Some(scram);
+        Ok(())
+    }
+
+    /// Answers what the broker says by SCRAM.
+    fn prove(&mut self) -> Result<(), String> {
+        let (Some(said), Some(scram)) = (self.client.poll_said(), &mut self.scram) else { return Ok(()) };
+        match said {
+            Said::Challenge(challenge) => {
+                let proof = scram.respond(&challenge).map_err(|refusal| refusal.to_string())?;
+                self.client.authenticate(&proof).map_err(|reason| reason.to_string())
+            }
+            Said::Last(last) => scram.finish(&last).map_err(|refusal| refusal.to_string()),
         }
     }
 

@@ -1,4 +1,5 @@
 //! The answers to the broker's question who may come in.
+use super::proof::PutOff;
 use super::realm::{Realm, Realms};
 pub use super::workers::Checked;
 use super::workers::{Job, Workers};
@@ -6,7 +7,7 @@ use crate::config::ASSIGNED_ID_PREFIX;
 use crate::driver::Origin;
 use mqtt::ReasonCode;
 use node::{ConnId, Credentials, Welcome};
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::sync::Arc;
 use zeroize::Zeroizing;
@@ -38,6 +39,11 @@ pub struct Guest {
 }
 
 impl Guest {
+    /// Somebody who proves a name without saying its password.
+    pub(super) fn proving(door: Door, user: &str, is_proved: bool) -> Self {
+        Self { door, user: Some(user.into()), password: None, is_proved }
+    }
+
     /// Whether it came with a user name, which a change of the files may concern.
     pub(crate) fn has_password(&self) -> bool {
         self.user.is_some() && !self.is_proved
@@ -75,12 +81,19 @@ pub struct Admitted {
     pub guest: Guest,
     client_id: Option<String>,
     realm: Option<u16>,
+    /// Its name is what it proved, whatever CONNECT says.
+    is_named_by_proof: bool,
 }
 
 impl Admitted {
+    pub(super) fn by_proof(guest: Guest, client_id: Option<String>, realm: Option<u16>) -> Self {
+        Self { guest, client_id, realm, is_named_by_proof: true }
+    }
+
     /// In the broker's words.
     pub fn welcome(&self) -> Welcome<'_> {
-        Welcome { client_id: self.client_id.as_deref(), user: None, realm: self.realm }
+        let user = self.guest.user.as_deref().filter(|_| self.is_named_by_proof);
+        Welcome { client_id: self.client_id.as_deref(), user, realm: self.realm, auth_data: None }
     }
 }
 
@@ -100,12 +113,16 @@ pub struct Counts {
 pub struct Gate {
     realms: Realms,
     /// Another one for each reading of the files.
-    revision: u64,
+    pub(super) revision: u64,
     workers: Option<Workers>,
     waiting: HashMap<ConnId, Admitted>,
     /// Who is here and has yet to be right about a password that was changed.
     doubted: HashSet<ConnId>,
     per_address: HashMap<Origin, usize>,
+    /// Refusals that come later, in the order in which they do.
+    pub(super) put_off: VecDeque<PutOff>,
+    /// What is asked of those who are not in the files is made of this.
+    pub(super) secret: [u8; 32],
     /// For `status`.
     pub counts: Counts,
 }
@@ -119,6 +136,8 @@ impl Gate {
         // Which listeners have passwords does not change with their files.
         let is_needed = realms.0.iter().any(|realm| realm.passwords.is_some());
         let workers = if is_needed { Some(Workers::start(done)?) } else { None };
+        let mut secret = [0; 32];
+        getrandom::fill(&mut secret).map_err(io::Error::other)?;
         Ok(Self {
             realms,
             revision: 0,
@@ -126,6 +145,8 @@ impl Gate {
             waiting: HashMap::new(),
             doubted: HashSet::new(),
             per_address: HashMap::new(),
+            put_off: VecDeque::new(),
+            secret,
             counts: Counts::default(),
         })
     }
@@ -140,11 +161,12 @@ impl Gate {
 
     /// `None`: somebody else looks at the password.
     fn decide(&mut self, credentials: Credentials, door: Door) -> Result<Option<Admitted>, ReasonCode> {
-        let Credentials { conn, client_id, user, password, is_proved } = credentials;
+        let Credentials { conn, client_id, user, password, is_proved, method: _ } = credentials;
         let realm = self.realms.0.get(door.listener).cloned().ok_or(ReasonCode::NotAuthorized)?;
         let client_id = client_id_of(&realm, &client_id, user.as_deref())?;
         let guest = Guest { door, user, password: password.map(Zeroizing::new).filter(|_| !is_proved), is_proved };
-        let admitted = Admitted { guest, client_id, realm: self.realms.number(door.listener) };
+        let admitted =
+            Admitted { guest, client_id, realm: self.realms.number(door.listener), is_named_by_proof: false };
         match (&admitted.guest.user, &realm.passwords) {
             (None, _) if realm.allow_anonymous => Ok(Some(admitted)),
             (Some(_), _) if is_proved => Ok(Some(admitted)),
@@ -160,20 +182,25 @@ impl Gate {
         }
     }
 
-    fn enter_queue(&mut self, door: Door) -> Result<(), ReasonCode> {
-        let count = door.origin.map(|address| self.per_address.entry(address).or_insert(0));
-        let is_many = count.as_ref().is_some_and(|count| **count >= CHECKS_PER_ADDRESS_MAX);
-        if is_many || self.waiting.len() >= CHECKS_MAX {
+    /// Whether so many of an address are being checked already, or of all.
+    pub(super) fn is_crowded(&self, door: Door) -> bool {
+        let count = door.origin.and_then(|address| self.per_address.get(&address));
+        count.is_some_and(|count| *count >= CHECKS_PER_ADDRESS_MAX)
+            || self.waiting.len() + self.put_off.len() >= CHECKS_MAX
+    }
+
+    pub(super) fn enter_queue(&mut self, door: Door) -> Result<(), ReasonCode> {
+        if self.is_crowded(door) {
             self.counts.busy += 1;
             return Err(ReasonCode::ServerBusy);
         }
-        if let Some(count) = count {
-            *count += 1;
+        if let Some(address) = door.origin {
+            *self.per_address.entry(address).or_insert(0) += 1;
         }
         Ok(())
     }
 
-    fn leave_queue(&mut self, door: Door) {
+    pub(super) fn leave_queue(&mut self, door: Door) {
         let Some(address) = door.origin else { return };
         if let Some(count) = self.per_address.get_mut(&address) {
             *count -= 1;
@@ -251,7 +278,7 @@ impl Gate {
 }
 
 /// The client identifier, if it is not the one that the client says.
-fn client_id_of(realm: &Realm, said: &str, user: Option<&str>) -> Result<Option<String>, ReasonCode> {
+pub(super) fn client_id_of(realm: &Realm, said: &str, user: Option<&str>) -> Result<Option<String>, ReasonCode> {
     let settings = &realm.settings;
     if said.is_empty() && !settings.allow_empty_client_id {
         return Err(ReasonCode::ClientIdentifierNotValid);

@@ -4,12 +4,15 @@
 //! `workers`, so many at a time for each address. [`Reloader`] reads the files again, on the thread of whoever asks.
 mod files;
 mod gate;
+mod proof;
 mod realm;
 mod workers;
 
+pub use ::access::scram;
 pub use ::access::{Access, Acl, Decision, Reason, Scheme, Who, check_user_name};
 pub use files::{hash_plain, password_line, read_text, replace_user, write_private};
 pub use gate::{Admitted, Answer, Checked, Counts, Door, Gate, Guest, Word};
+pub use proof::{Challenge, Proving};
 pub use realm::{LoadError, Realm, Realms};
 pub(crate) use realm::{check_passwords, check_rules};
 

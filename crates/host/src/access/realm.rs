@@ -93,6 +93,11 @@ impl Realms {
         self.0.iter().all(|realm| realm.is_open())
     }
 
+    /// Those of a listener.
+    pub(super) fn of(&self, listener: usize) -> Option<Arc<Realm>> {
+        self.0.get(listener).cloned()
+    }
+
     /// The number that the broker knows the rules of a listener by; none if all have the same.
     pub(super) fn number(&self, listener: usize) -> Option<u16> {
         let differ = self.0.windows(2).any(|two| two[0].settings.acl_file != two[1].settings.acl_file);

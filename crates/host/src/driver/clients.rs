@@ -3,7 +3,7 @@
 //! here.
 use super::admission::{Admission, Denial, Origin, Origins, Refused};
 use super::socket::{Listening, Peer, Socketed};
-use crate::access::{Door, Guest};
+use crate::access::{Door, Guest, Proving};
 use crate::config::{self, Bind};
 use crate::gateway::{Gateway, Introduction, Manner, News, Order, WRITE_WINDOW};
 use mio::{Interest, Registry, Token};
@@ -64,6 +64,8 @@ struct Connection {
     origin: Option<Origin>,
     /// Who was let in by a password.
     guest: Option<Box<Guest>>,
+    /// Who is proving to be somebody.
+    proving: Option<Box<Proving>>,
     reading: Reading,
     writing: Writing,
     /// Its end has been seen, behind bytes that may still be there: no edge follows any more.
@@ -299,6 +301,7 @@ impl Clients {
             listener: index as u32,
             origin,
             guest: None,
+            proving: None,
             reading: Reading::Idle,
             writing: Writing::Free,
             hung_up: false,
@@ -491,6 +494,18 @@ impl Clients {
         if let Some(connection) = self.current(conn).filter(|_| guest.has_password()) {
             connection.guest = Some(Box::new(guest));
         }
+    }
+
+    /// Remembers what was asked of a connection; without anything forgets it, and says what it was.
+    pub fn set_proving(&mut self, conn: ConnId, proving: Option<Box<Proving>>) -> Option<Box<Proving>> {
+        let connection = self.current(conn)?;
+        std::mem::replace(&mut connection.proving, proving)
+    }
+
+    /// Who a connection was let in as by a password.
+    pub fn guest(&self, conn: ConnId) -> Option<&Guest> {
+        let connection = self.connections.get(conn.slot as usize)?;
+        connection.guest.as_deref().filter(|_| connection.generation == conn.generation)
     }
 
     /// Everybody who was let in by a password.

@@ -41,7 +41,7 @@ pub struct Options {
     pub request_response_info: Option<bool>,
     /// Whether the server may send reason strings and user properties with everything (5).
     pub request_problem_info: Option<bool>,
-    /// Authentication Method (5): the server may refuse, but not ask further.
+    /// Authentication Method (5): what the server says by it is at [`super::Client::poll_said`].
     pub auth_method: Option<String>,
     /// Authentication Data (5).
     pub auth_data: Option<Vec<u8>>,
