@@ -266,7 +266,7 @@ impl Driver {
         let behind = self.storage.behind();
         let clients_wait = behind > Behind::Not || !self.clients.has_work();
         let peers_wait = behind > Behind::Much || !self.paths.as_ref().is_some_and(Paths::has_work);
-        if !clients_wait || !peers_wait {
+        if !clients_wait || !peers_wait || self.clients.has_unsent() {
             return Some(Duration::ZERO);
         }
         let deadline = self.node.poll_timeout().into_iter().chain(self.paths.as_ref().map(Paths::poll_timeout));
@@ -495,9 +495,11 @@ impl Driver {
         // Whoever has an answer finds in the log what led to it.
         self.log.flush();
         self.clients.flush(&mut self.node, now);
-        // A write that emptied a buffer may have let the node go on with what was waiting.
+        // A write that emptied a buffer may have let the node go on with what was waiting; what that brings when it is
+        // written is for the next round, so that others have their turn.
         self.drain(now);
         self.clients.flush(&mut self.node, now);
+        self.drain(now);
         self.log.flush();
         self.announce_log(now);
     }

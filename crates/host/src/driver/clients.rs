@@ -227,6 +227,11 @@ impl Clients {
         !self.readable.is_empty() || self.listeners.iter().any(|listener| listener.ready)
     }
 
+    /// Whether [`Clients::flush`] has something to write.
+    pub fn has_unsent(&self) -> bool {
+        !self.dirty.is_empty()
+    }
+
     /// Accepts and reads within budgets, handing everything to the node.
     pub fn pump(&mut self, registry: &Registry, node: &mut Node, now: Now) {
         if std::mem::take(&mut self.starved) {
