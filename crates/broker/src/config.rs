@@ -66,7 +66,8 @@ pub struct Config {
     pub deferred_bytes_max: usize,
     /// After a restart, clients have this long to come back before their wills are published.
     pub will_grace: Duration,
-    /// Payloads of at least this many bytes are shared by their receivers, smaller ones copied.
+    /// Payloads of at least this many bytes are shared by their receivers, smaller ones copied; those of a topic with
+    /// many receivers from an eighth of it on.
     pub share_payload_bytes: usize,
     /// Retained messages.
     pub retained_count_max: usize,
@@ -132,6 +133,14 @@ impl Config {
             return Err(ReasonCode::QoSNotSupported);
         }
         if retain && !self.retain_available { Err(ReasonCode::RetainNotSupported) } else { Ok(()) }
+    }
+
+    /// From which size on a payload is shared by so many receivers: the more copies, the sooner they would push each
+    /// other out of the processor's cache before they are written.
+    #[inline]
+    pub(crate) fn share_from(&self, receivers: usize) -> usize {
+        const MANY: usize = 16;
+        if receivers < MANY { self.share_payload_bytes } else { self.share_payload_bytes / 8 }
     }
 
     /// The Maximum Packet Size to announce.

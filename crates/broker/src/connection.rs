@@ -117,17 +117,11 @@ impl Connection {
 
     /// The encoding of a copy for this connection.
     #[inline]
-    pub(crate) fn frame(
-        &self,
-        frames: &mut Frames,
-        letter: &Letter<'_>,
-        copy: Copy<'_>,
-        share_from: usize,
-    ) -> Option<Frame> {
+    pub(crate) fn frame(&self, frames: &mut Frames, letter: &Letter<'_>, copy: Copy<'_>) -> Option<Frame> {
         if self.has_aliases {
-            return frames.aliased(letter, copy, share_from, self.naming(letter));
+            return frames.aliased(letter, copy, self.naming(letter));
         }
-        frames.frame(letter, copy, share_from)
+        frames.frame(letter, copy)
     }
 
     fn naming(&self, letter: &Letter<'_>) -> Naming {

@@ -173,6 +173,8 @@ pub(crate) struct Frames {
     made_len: usize,
     made: Vec<(Key, Frame)>,
     ids: Vec<NonZeroU32>,
+    /// Payloads of this size and more are shared, not copied.
+    share_from: usize,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -189,9 +191,15 @@ struct Key {
 const KINDS_MAX: usize = 16;
 
 impl Frames {
-    /// Another message.
+    /// Another message, whose payload is shared if it has at least so many bytes.
     #[inline]
-    pub(crate) fn clear(&mut self) {
+    pub(crate) fn begin(&mut self, share_from: usize) {
+        self.share_from = share_from;
+        self.clear();
+    }
+
+    #[inline]
+    fn clear(&mut self) {
         if !self.bytes.is_empty() {
             self.bytes.clear();
             self.made_len = 0;
@@ -202,8 +210,8 @@ impl Frames {
 
     /// The encoding for these receivers; `None` if MQTT cannot say it, which a larger topic or identifier can cause.
     #[inline]
-    pub(crate) fn frame(&mut self, letter: &Letter<'_>, copy: Copy<'_>, share_from: usize) -> Option<Frame> {
-        if letter.payload.len() < share_from
+    pub(crate) fn frame(&mut self, letter: &Letter<'_>, copy: Copy<'_>) -> Option<Frame> {
+        if letter.payload.len() < self.share_from
             && let Some(raw) = letter.raw_for(copy)
         {
             return Some(raw);
@@ -218,15 +226,15 @@ impl Frames {
                 return Some(*frame);
             }
         }
-        self.encode(letter, copy, share_from)
+        self.encode(letter, copy)
     }
 
     #[inline(never)]
-    fn encode(&mut self, letter: &Letter<'_>, copy: Copy<'_>, share_from: usize) -> Option<Frame> {
+    fn encode(&mut self, letter: &Letter<'_>, copy: Copy<'_>) -> Option<Frame> {
         if self.made.len() == KINDS_MAX {
             self.clear();
         }
-        let frame = self.write(letter, copy, share_from, Naming::Plain)?;
+        let frame = self.write(letter, copy, Naming::Plain)?;
         self.made_len = self.bytes.len();
         let key = Key {
             speaks_v5: copy.version == Version::V5,
@@ -243,17 +251,11 @@ impl Frames {
 
     /// The encoding for one connection that says topics by aliases. It holds until the next one is made.
     #[inline(never)]
-    pub(crate) fn aliased(
-        &mut self,
-        letter: &Letter<'_>,
-        copy: Copy<'_>,
-        share_from: usize,
-        naming: Naming,
-    ) -> Option<Frame> {
-        self.write(letter, copy, share_from, naming)
+    pub(crate) fn aliased(&mut self, letter: &Letter<'_>, copy: Copy<'_>, naming: Naming) -> Option<Frame> {
+        self.write(letter, copy, naming)
     }
 
-    fn write(&mut self, letter: &Letter<'_>, copy: Copy<'_>, share_from: usize, naming: Naming) -> Option<Frame> {
+    fn write(&mut self, letter: &Letter<'_>, copy: Copy<'_>, naming: Naming) -> Option<Frame> {
         let mut list = SubscriptionIdList::new();
         copy.ids.iter().for_each(|&id| list.push(id));
         let mut publish = letter.publish(PacketId::new(1).filter(|_| copy.qos > QoS::AtMostOnce));
@@ -271,7 +273,7 @@ impl Frames {
                 publish.properties.topic_alias = Some(alias);
             }
         }
-        let shares_payload = letter.payload.len() >= share_from.max(1);
+        let shares_payload = letter.payload.len() >= self.share_from.max(1);
         self.bytes.truncate(self.made_len);
         let start = self.made_len;
         let encoded = if shares_payload {

@@ -359,7 +359,7 @@ impl Broker {
     fn deliver(&mut self, route: &Route, letter: &mut Letter<'_>, speaker: Speaker) -> Outcome {
         let audience = Audience::of(speaker.role, route.stays_here);
         let mut frames = self.frames.take().unwrap_or_default();
-        frames.clear();
+        frames.begin(self.config.share_from(route.targets.len()));
         let mut matched = false;
         for target in &route.targets {
             let wish = Wish {
@@ -441,7 +441,7 @@ impl Broker {
     ) {
         let Some((connection, lanes)) = self.connections.beside_lanes(slot) else { return };
         let copy = Copy { version: connection.version, qos: QoS::AtMostOnce, retain, dup: false, ids };
-        let Some(frame) = connection.frame(frames, letter, copy, self.config.share_payload_bytes) else { return };
+        let Some(frame) = connection.frame(frames, letter, copy) else { return };
         if frame.len > connection.packet_max as usize {
             return self.drop_for(listener, Drop::TooLarge);
         }
@@ -470,7 +470,7 @@ impl Broker {
         if let Some(connection) = connection {
             let copy =
                 Copy { version: connection.version, qos: owed.qos, retain: owed.retain, dup: false, ids: owed.ids };
-            let Some(made) = connection.frame(frames, letter, copy, config.share_payload_bytes) else { return };
+            let Some(made) = connection.frame(frames, letter, copy) else { return };
             if made.len > connection.packet_max as usize {
                 return self.drop_for(id, Drop::TooLarge);
             }

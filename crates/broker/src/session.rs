@@ -381,8 +381,8 @@ impl Broker {
         let ids = ids.as_deref().map_or(&[][..], |ids| &ids[..]);
         let copy = Copy { version: connection.version, qos, retain, dup, ids };
         let mut frames = self.frames.take().unwrap_or_default();
-        frames.clear();
-        let frame = connection.frame(&mut frames, &letter, copy, self.config.share_payload_bytes);
+        frames.begin(self.config.share_from(1));
+        let frame = connection.frame(&mut frames, &letter, copy);
         let fits = |frame: &Frame| frame.len <= connection.packet_max as usize;
         match frame.filter(fits) {
             Some(frame) => {
@@ -425,7 +425,7 @@ impl Broker {
             let qos = owed.options.qos.min(message.qos());
             let ids = owed.id.as_slice();
             let mut frames = self.frames.take().unwrap_or_default();
-            frames.clear();
+            frames.begin(self.config.share_from(1));
             if qos == QoS::AtMostOnce {
                 self.send_at_most_once(slot, id, &mut letter, true, ids, &mut frames);
             } else {

@@ -22,7 +22,7 @@ const ACCEPT_BUDGET: usize = 256;
 /// Between two tries to accept when the system has no descriptors.
 const STARVED_PAUSE: Duration = Duration::from_millis(100);
 /// Pieces of one vectored write.
-const PIECES_MAX: usize = 16;
+const PIECES_MAX: usize = 64;
 
 /// All listeners and connections.
 #[derive(Debug)]
