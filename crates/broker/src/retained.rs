@@ -87,22 +87,34 @@ impl Retained {
 
     /// The first message that `filter` matches after the topic `after`.
     pub(crate) fn next(&self, filter: Filter<'_>, after: Option<&str>, now: Wall) -> Option<&Message> {
+        self.matching(filter, after, now).next()
+    }
+
+    /// The messages that `filter` matches, those after the topic `after`.
+    pub(crate) fn matching<'r, 'f>(
+        &'r self,
+        filter: Filter<'f>,
+        after: Option<&'f str>,
+        now: Wall,
+    ) -> impl Iterator<Item = &'r Message> + use<'r, 'f> {
         let pattern = filter.pattern();
-        let Some(wild) = pattern.find(['+', '#']) else {
-            let topic = Topic::parse(pattern).ok().filter(|_| after.is_none())?;
-            return self.get(topic).filter(|message| !message.is_expired(now));
-        };
+        let wild = pattern.find(['+', '#']);
         // `a/#` matches `a` too: the slash before the wildcard is no part of what all matches begin with.
-        let prefix = pattern[..wild].strip_suffix('/').unwrap_or(&pattern[..wild]);
+        let prefix = wild.map_or(pattern, |wild| pattern[..wild].strip_suffix('/').unwrap_or(&pattern[..wild]));
         let from = match after {
             Some(after) => Bound::Excluded(after),
             None => Bound::Included(prefix),
         };
-        self.messages
-            .range::<str, _>((from, Bound::Unbounded))
+        let to = if wild.is_some() { Bound::Unbounded } else { Bound::Included(prefix) };
+        // Behind the only topic that a filter without wildcards matches is nothing.
+        let is_behind = wild.is_none() && after.is_some();
+        let range = (!is_behind).then(|| self.messages.range::<str, _>((from, to)));
+        range
+            .into_iter()
+            .flatten()
             .map(|found| &found.0)
-            .take_while(|message| message.topic().as_str().starts_with(prefix))
-            .find(|message| filter.matches(message.topic()) && !message.is_expired(now))
+            .take_while(move |message| message.topic().as_str().starts_with(prefix))
+            .filter(move |message| filter.matches(message.topic()) && !message.is_expired(now))
     }
 }
 

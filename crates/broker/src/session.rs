@@ -4,7 +4,7 @@ use crate::door::Output;
 use crate::event::{Cause, Drop, Event};
 use crate::index::ListenerId;
 use crate::letter::{Copy, Frame, Letter};
-use crate::listener::{Expiry, Kind, Listener, OwedRetained, Presence, Session};
+use crate::listener::{Expiry, Kind, Listener, Presence, Session};
 use crate::policy::{Access, Who};
 use crate::publish::{Insist, Owed, Speaker};
 use crate::queue::{Queue, Sequence, State, Step};
@@ -13,7 +13,7 @@ use crate::role::Role;
 use crate::will::Will;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use core::num::NonZeroU16;
+use core::num::{NonZeroU16, NonZeroU32};
 use mqtt::codec::AckKind;
 use mqtt::packet::Connect;
 use mqtt::{Instant, Message, Now, PacketId, QoS, ReasonCode, TopicBuf, Wall};
@@ -418,55 +418,80 @@ impl Broker {
 
     /// Sends retained messages that new subscriptions brought, a bounded slice at a time.
     pub(crate) fn feed(&mut self, now: Now, id: ListenerId) {
-        while let Some((slot, message, owed)) = self.next_retained(now, id) {
-            self.journal.begin();
-            let properties = message.properties();
-            let mut letter = Letter::from_message(&message, &properties, now.wall);
-            let qos = owed.options.qos.min(message.qos());
-            let ids = owed.id.as_slice();
-            let mut frames = self.frames.take().unwrap_or_default();
-            frames.begin(self.config.share_from(1));
-            if qos == QoS::AtMostOnce {
-                self.send_at_most_once(slot, id, &mut letter, true, ids, &mut frames);
-            } else {
-                self.owe(id, &mut letter, Owed { qos, retain: true, ids, by: Role::Client }, &mut frames);
+        while let Some(page) = self.next_retained(now, id) {
+            let ids = page.id.as_slice();
+            for message in &page.messages {
+                self.journal.begin();
+                let properties = message.properties();
+                let mut letter = Letter::from_message(message, &properties, now.wall);
+                let qos = page.qos.min(message.qos());
+                let mut frames = self.frames.take().unwrap_or_default();
+                frames.begin(self.config.share_from(1));
+                if qos == QoS::AtMostOnce {
+                    self.send_at_most_once(page.slot, id, &mut letter, true, ids, &mut frames);
+                } else {
+                    self.owe(id, &mut letter, Owed { qos, retain: true, ids, by: Role::Client }, &mut frames);
+                }
+                self.frames = Some(frames);
             }
-            self.frames = Some(frames);
         }
     }
 
-    /// The next retained message that can be sent now.
-    fn next_retained(&mut self, now: Now, id: ListenerId) -> Option<(u32, Message, OwedRetained)> {
+    /// The next retained messages that can be sent now.
+    fn next_retained(&mut self, now: Now, id: ListenerId) -> Option<Page> {
         let listener = self.listeners.get_mut(id)?;
         let slot = listener.slot?;
         let session = listener.session_mut()?;
         let owed = session.owed.as_mut()?;
+        let room = FEED_BYTES.saturating_sub(self.connections.get(slot)?.outgoing.len());
+        let who = Who { user: session.user.as_deref(), client_id: &session.client_id, realm: session.realm };
         while let Some(front) = owed.front_mut() {
-            let after = front.after.as_ref().map(TopicBuf::as_str);
             let filter = front.filter.borrow();
             let is_wanted = self.index.find(filter).is_some_and(|key| self.index.member(key, id).is_some());
-            let message = self.retained.next(filter, after, now.wall).filter(|_| is_wanted);
-            let Some(message) = message else {
-                owed.pop_front();
-                continue;
-            };
-            let who = Who { user: session.user.as_deref(), client_id: &session.client_id, realm: session.realm };
-            if self.policy.as_ref().is_some_and(|policy| !policy.allows(who, Access::Read(message.topic()))) {
-                front.after = Some(message.topic().to_buf());
-                continue;
+            let mut page = Page { slot, messages: Vec::new(), qos: front.options.qos, id: front.id };
+            let (mut bytes, mut is_full) = (0, false);
+            let after = front.after.as_ref().map(TopicBuf::as_str);
+            for message in self.retained.matching(filter, after, now.wall).filter(|_| is_wanted) {
+                if self.policy.as_ref().is_some_and(|policy| !policy.allows(who, Access::Read(message.topic()))) {
+                    continue;
+                }
+                // A message of the window closes it for those behind.
+                let needs_window = page.qos.min(message.qos()) > QoS::AtMostOnce;
+                is_full = bytes >= room
+                    || page.messages.len() == PAGE_MAX
+                    || needs_window && (!session.queue.is_open() || !page.messages.is_empty());
+                if is_full {
+                    break;
+                }
+                bytes += message.size();
+                page.messages.push(message.clone());
             }
-            let needs_window = front.options.qos.min(message.qos()) > QoS::AtMostOnce;
-            if self.connections.get(slot)?.outgoing.len() >= FEED_BYTES || (needs_window && !session.queue.is_open()) {
+            if let Some(last) = page.messages.last() {
+                front.after = Some(last.topic().to_buf());
+                return Some(page);
+            }
+            if is_full {
                 return None;
             }
-            let message = message.clone();
-            front.after = Some(message.topic().to_buf());
-            return Some((slot, message, front.clone()));
+            owed.pop_front();
         }
         session.owed = None;
         None
     }
 }
+
+/// Retained messages that go out together.
+struct Page {
+    slot: u32,
+    messages: Vec<Message>,
+    /// Of the subscription.
+    qos: QoS,
+    /// The subscription's identifier.
+    id: Option<NonZeroU32>,
+}
+
+/// Messages of a page: to find the place in all that are retained costs more than to go on from there.
+const PAGE_MAX: usize = 64;
 
 impl Session {
     pub(crate) fn record(&self) -> SessionRecord {
