@@ -10,6 +10,7 @@ use std::process::ExitCode;
 mod terminal;
 
 mod acl;
+mod bench;
 mod check;
 mod client;
 mod console;
@@ -85,6 +86,8 @@ enum Verb {
     Import(import::Args),
     /// Check, try out or convert a script of the rules.
     Script(script::Args),
+    /// Load any broker and measure throughput, latency, loss, and what it costs the broker.
+    Bench(bench::Args),
 }
 
 fn main() -> ExitCode {
@@ -115,6 +118,7 @@ fn main() -> ExitCode {
         Some(Verb::Check(args)) => check::run(&args),
         Some(Verb::Import(args)) => import::run(&args),
         Some(Verb::Script(args)) => script::run(&args),
+        Some(Verb::Bench(args)) => bench::run(&args),
     };
     outcome.unwrap_or_else(Failure::report)
 }

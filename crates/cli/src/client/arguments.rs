@@ -84,7 +84,7 @@ pub(crate) struct ClientArgs {
     pub(crate) help: Option<bool>,
 }
 
-fn version(text: &str) -> Result<Version, String> {
+pub(crate) fn version(text: &str) -> Result<Version, String> {
     match text {
         "31" | "mqttv31" => Ok(Version::V3_1),
         "311" | "mqttv311" => Ok(Version::V3_1_1),
