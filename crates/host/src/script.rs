@@ -23,6 +23,7 @@ use node::{Input as NodeInput, Node};
 use ntp::NtpClient;
 use remote::{Order, Remote};
 pub(crate) use settings::presets;
+use std::cell::OnceCell;
 use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -42,6 +43,8 @@ pub enum News {
     Ntp(ntp::Attempt),
 }
 
+/// After the start of a site without a script.
+const IDLE_ZONE_DELAY: Duration = Duration::from_secs(1);
 /// How often the offset of the time zone is looked at: it changes twice a year, at a whole quarter of an hour.
 const ZONE_INTERVAL: Duration = Duration::from_secs(15);
 /// How often the machine's addresses are looked at while there is a script.
@@ -65,7 +68,9 @@ pub struct Surroundings {
     file: Option<PathBuf>,
     bytes_max: u64,
     logging: bool,
-    zone: TimeZone,
+    zone: Zone,
+    /// Found when it is needed: that takes longer than all the rest of a start.
+    found_zone: OnceCell<TimeZone>,
     clock_set: Option<rules::Clock>,
     look_at_zone: Instant,
     web: Web,
@@ -144,7 +149,8 @@ impl Surroundings {
             file: own.file.clone(),
             bytes_max: limits.script_bytes as u64,
             logging: own.logging,
-            zone: time_zone(&own.timezone),
+            zone: own.timezone.clone(),
+            found_zone: OnceCell::new(),
             clock_set: None,
             look_at_zone: Instant::default(),
             web,
@@ -163,7 +169,12 @@ impl Surroundings {
 
     /// The script begins: the one of the file, else the one that is stored.
     pub fn begin(&mut self, now: Now, node: &mut Node, log: &mut Log) {
-        self.tell_time(now, node);
+        if self.file.is_some() || node.script().text().is_some() {
+            self.tell_time(now, node);
+        } else {
+            // Nobody asks for the time yet: clients that wait for the site come first.
+            self.look_at_zone = now.instant + IDLE_ZONE_DELAY;
+        }
         let logging = if self.logging { rules::Logging::On } else { rules::Logging::Off };
         node.handle(now, NodeInput::Script(Input::Logging(logging)));
         self.reload(now, node, log, Begin::NextStart);
@@ -270,14 +281,15 @@ impl Surroundings {
     fn tell_time(&mut self, now: Now, node: &mut Node) {
         let millis = i64::try_from(now.wall.0).unwrap_or(i64::MAX).saturating_add(self.correction.unwrap_or(0));
         let at = Timestamp::from_millisecond(millis).unwrap_or(Timestamp::UNIX_EPOCH);
-        let zone_millis = i64::from(self.zone.to_offset(at).seconds()) * 1000;
+        let zone = self.found_zone.get_or_init(|| time_zone(&self.zone));
+        let zone_millis = i64::from(zone.to_offset(at).seconds()) * 1000;
         let clock = rules::Clock::Set { offset_millis: zone_millis + self.correction.unwrap_or(0) };
         if self.clock_set.replace(clock) != Some(clock) {
             node.handle(now, NodeInput::Script(Input::Clock(clock)));
         }
         self.look_at_zone = now.instant + ZONE_INTERVAL;
         if self.correction.is_some() {
-            announce_time(now, &at.to_zoned(self.zone.clone()).strftime("%H:%M:%S").to_string(), node);
+            announce_time(now, &at.to_zoned(zone.clone()).strftime("%H:%M:%S").to_string(), node);
             self.look_at_zone = now.instant + Duration::from_millis(1000 - millis.rem_euclid(1000).unsigned_abs());
         }
     }
