@@ -667,6 +667,12 @@ impl Driver {
     }
 
     fn tell(&mut self, now: Now, event: &node::Event) {
+        // One for each SUBSCRIBE and each refusal: nothing is made into words that nobody reads.
+        if let node::Event::Broker(event) = event
+            && !self.log.wants(words::broker_level(event))
+        {
+            return;
+        }
         let (level, words) = words::of(event);
         self.log.line(now.wall, level, words);
     }

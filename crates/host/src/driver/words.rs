@@ -32,7 +32,8 @@ pub(super) fn console_level(event: &node::console::Event) -> Level {
     }
 }
 
-fn broker_level(event: &BrokerEvent) -> Level {
+/// Level of what the broker tells.
+pub(super) fn broker_level(event: &BrokerEvent) -> Level {
     match event {
         // Once for each message: as with mosquitto, for whoever looks for it.
         BrokerEvent::Denied { .. } | BrokerEvent::Subscribed { .. } => Level::Debug,
