@@ -100,6 +100,12 @@ fn steps() -> Vec<Step> {
         },
         Step {
             ring: 4,
+            name: "load on a running site",
+            needs: &[],
+            command: |_| cargo(&["test", "--package", "midge-cli", "--test", "bench"]),
+        },
+        Step {
+            ring: 4,
             name: "sites in namespaces",
             needs: LABORATORY,
             command: |target| python("tests/real/mesh.py", target),

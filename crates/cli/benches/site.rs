@@ -1,8 +1,8 @@
-//! What a site costs and how fast a link is: the release program, real sockets, and mosquitto beside it in the same run
-//! where it is installed. `cargo xtask bench site`, or `cargo bench -p midge-cli --bench site`.
+//! How fast a link between two sites is: the release program and real sockets. `cargo xtask bench site`, or
+//! `cargo bench -p midge-cli --bench site`. What one site costs is measured beside other brokers: `cargo xtask bench
+//! brokers`.
 //!
-//! CPU seconds are the brokers' own, user and system, from /proc. Every message has 64 bytes of payload. A figure with
-//! a store names its sync mode.
+//! Every message has 64 bytes of payload. A figure with a store names its sync mode.
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -16,13 +16,11 @@ const MIDGE: &str = env!("CARGO_BIN_EXE_midge");
 
 fn main() -> io::Result<()> {
     let scratch = tempfile::tempdir()?;
-    local(scratch.path())?;
     across(scratch.path())
 }
 
 /// A broker and its port.
 struct Broker {
-    name: &'static str,
     process: Child,
     port: u16,
 }
@@ -45,21 +43,9 @@ impl Broker {
         Self::start(name, port, command)
     }
 
-    fn mosquitto(dir: &Path) -> io::Result<Option<Self>> {
-        let found = ["/usr/sbin/mosquitto", "/usr/local/sbin/mosquitto"].iter().find(|path| Path::new(path).exists());
-        let Some(program) = found else { return Ok(None) };
-        let port = free_port()?;
-        let path = dir.join("mosquitto.conf");
-        let lines = format!("listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\n");
-        std::fs::write(&path, lines + "max_queued_messages 0\nset_tcp_nodelay true\nlog_type error\n")?;
-        let mut command = Command::new(program);
-        command.arg("-c").arg(path);
-        Self::start("mosquitto", port, command).map(Some)
-    }
-
     fn start(name: &'static str, port: u16, mut command: Command) -> io::Result<Self> {
         let process = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
-        let broker = Self { name, process, port };
+        let broker = Self { process, port };
         let deadline = Instant::now() + Duration::from_secs(10);
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
             if Instant::now() > deadline {
@@ -68,15 +54,6 @@ impl Broker {
             thread::sleep(Duration::from_millis(10));
         }
         Ok(broker)
-    }
-
-    /// CPU seconds so far, in the kernel's ticks of a hundredth.
-    fn cpu_secs(&self) -> io::Result<f64> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.id()))?;
-        let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
-        let ticks: f64 =
-            after_name.split_whitespace().skip(11).take(2).filter_map(|word| word.parse::<f64>().ok()).sum();
-        Ok(ticks / 100.0)
     }
 
     fn client(&self, id: &str) -> io::Result<TcpStream> {
@@ -121,87 +98,13 @@ fn publish_len(topic: &str, qos: u8) -> usize {
     2 + 2 + topic.len() + if qos > 0 { 2 } else { 0 } + PAYLOAD
 }
 
-// local -------------------------------------------------------------------------------------------------------------
-
-fn local(dir: &Path) -> io::Result<()> {
-    writeln!(io::stdout(), "local broker, QoS 0, {PAYLOAD} bytes: CPU seconds of the broker per million deliveries")?;
-    let mut rows: Vec<(&str, Vec<f64>)> = vec![("100 pairs, 16 at a time", vec![]), ("1 to 100, 32 at a time", vec![])];
-    let mut names = Vec::new();
-    let brokers = [Some(Broker::midge(dir, "midge", "")?), Broker::mosquitto(dir)?];
-    for broker in brokers.into_iter().flatten() {
-        names.push(broker.name);
-        rows[0].1.push(pairs(&broker)?);
-        rows[1].1.push(fan_out(&broker)?);
-    }
-    for (what, figures) in rows {
-        let listed: Vec<_> = names.iter().zip(&figures).map(|(name, secs)| format!("{name} {secs:.2}")).collect();
-        let ratio = match figures[..] {
-            [ours, theirs] => format!(", 1/{:.1} of mosquitto's", theirs / ours),
-            _ => ", mosquitto is not installed".to_owned(),
-        };
-        writeln!(io::stdout(), "  {what:<24} {}{ratio}", listed.join(", "))?;
-    }
-    Ok(())
-}
-
-fn pairs(broker: &Broker) -> io::Result<f64> {
-    let before = broker.cpu_secs()?;
-    let delivered = thread::scope(|scope| {
-        let threads: Vec<_> = (0..100).map(|n| scope.spawn(move || pair(broker, n))).collect();
-        let results =
-            threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| Err(io::Error::other("panic"))));
-        results.sum::<io::Result<usize>>()
-    })?;
-    Ok((broker.cpu_secs()? - before) * 1e6 / delivered as f64)
-}
-
-/// One publisher and its subscriber; returns the deliveries.
-fn pair(broker: &Broker, n: usize) -> io::Result<usize> {
-    const BATCH: usize = 16;
-    let topic = format!("pair/{n:03}");
-    let mut ear = broker.subscriber(&format!("ear{n}"), &topic, 0)?;
-    let mut mouth = broker.client(&format!("mouth{n}"))?;
-    let mut batch = Vec::new();
-    (0..BATCH).for_each(|_| publish(&topic, 0, 0, 0, &mut batch));
-    let mut heard = vec![0; batch.len()];
-    let (mut delivered, end) = (0, Instant::now() + Duration::from_secs(SECONDS));
-    while Instant::now() < end {
-        mouth.write_all(&batch)?;
-        ear.read_exact(&mut heard)?;
-        delivered += BATCH;
-    }
-    Ok(delivered)
-}
-
-fn fan_out(broker: &Broker) -> io::Result<f64> {
-    const BATCH: usize = 32;
-    let mut ears = Vec::new();
-    for n in 0..100 {
-        ears.push(broker.subscriber(&format!("fan{n}"), "fan/out", 0)?);
-    }
-    let mut mouth = broker.client("fan-mouth")?;
-    let mut batch = Vec::new();
-    (0..BATCH).for_each(|_| publish("fan/out", 0, 0, 0, &mut batch));
-    let mut heard = vec![0; batch.len()];
-    let before = broker.cpu_secs()?;
-    let (mut delivered, end) = (0, Instant::now() + Duration::from_secs(SECONDS));
-    while Instant::now() < end {
-        mouth.write_all(&batch)?;
-        for ear in &mut ears {
-            ear.read_exact(&mut heard)?;
-        }
-        delivered += BATCH * ears.len();
-    }
-    Ok((broker.cpu_secs()? - before) * 1e6 / delivered as f64)
-}
-
 // across a link -----------------------------------------------------------------------------------------------------
 
 fn across(dir: &Path) -> io::Result<()> {
     let (here, there) = linked(dir)?;
     writeln!(
         io::stdout(),
-        "\nacross a link on one machine, {PAYLOAD} bytes, one publisher, one subscriber; sync = \"os\""
+        "across a link on one machine, {PAYLOAD} bytes, one publisher, one subscriber; sync = \"os\""
     )?;
     for (qos, rate) in [(0, 1_000), (1, 1_000), (1, 20_000)] {
         let mut flow = flow(&here, &there, qos, rate)?;
