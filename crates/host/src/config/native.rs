@@ -4,7 +4,7 @@ use super::access::AccessWords;
 use super::keys::{self, Draft, Fault, Key, ListenerDraft, NOT_BUILT, SECTIONS, Section, TLS_SECTION, Value};
 use super::limits::{Limit, Unit};
 use super::report::{FileKind, Mention, Report, nearest, place, quoted};
-use super::{Bind, CertificateName, Config, ConsoleBind, LIMITS, Listener, MQTT_PORT, Tls};
+use super::{Bind, CertificateName, Config, ConsoleBind, LIMITS, Listener, MQTT_PORT, QueueFull, Tls};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
@@ -167,7 +167,9 @@ impl Reader<'_> {
         let packet_max = u64::from(limits.packet_max);
         let queues = [("queue_bytes_max", limits.queue_bytes_max), ("outbox_bytes_max", limits.outbox_bytes_max)];
         for (name, bytes) in queues {
-            if bytes as u64 >= packet_max {
+            // Where a full queue drops, a packet that could never wait harms nobody else.
+            let drops = name == "queue_bytes_max" && self.draft.config.queue_full == QueueFull::Drop;
+            if drops || bytes as u64 >= packet_max {
                 continue;
             }
             let (span, given) = match (self.limits_given.get(name), self.limits_given.get("packet_max")) {

@@ -624,6 +624,22 @@ fn file() -> impl Strategy<Value = String> {
     prop::collection::vec(piece, 0..12).prop_map(|pieces| pieces.concat())
 }
 
+/// Lines that are mostly right.
+fn conf_line() -> impl Strategy<Value = String> {
+    prop_oneof![
+        "(listener [1-9][0-9]{2}( (127.0.0.1|::1))?|port 1883|allow_anonymous (true|false)|per_listener_settings true)\n",
+        "(protocol websockets|max_connections [1-9]|socket_domain ipv4|bind_interface [a-z\"\\\\]{1,4}|max_qos [0-2])\n",
+        "(certfile|keyfile|cafile|capath|password_file|acl_file|pid_file|persistence_location) /[a-z \"\\\\ü]{0,6}\n",
+        "(require_certificate true|use_identity_as_username true|crlfile /r|tls_version tlsv1.3|max_topic_alias 3)\n",
+        "(auto_id_prefix|clientid_prefixes) [a-z\"\\\\ü]{1,4}\n",
+        "(max_inflight_messages|max_queued_messages|max_queued_bytes|max_packet_size|max_keepalive) [0-9]{1,7}\n",
+        "(sys_interval [0-9]{1,4}|persistent_client_expiration [0-9]{1,3}[hdwmy]|persistence (true|false))\n",
+        "(log_dest (stderr|stdout|syslog|topic|none|file /l)|log_type (all|error|none)|log_facility [0-7])\n",
+        "(log_timestamp (true|false)|log_timestamp_format [a-z %YmdHMS\"]{1,8}|connection_messages false|user root)\n",
+        "(# [a-z\"'\\[=]{0,9}|)\n",
+    ]
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -634,6 +650,18 @@ proptest! {
         let lines = text.lines().count();
         for problem in report.problems() {
             prop_assert!(problem.line <= lines + 1 && !problem.message.is_empty());
+        }
+    }
+
+    #[test]
+    fn what_can_be_imported_is_the_same(lines in prop::collection::vec(conf_line(), 0..12)) {
+        let text = lines.concat();
+        let imported = to_toml(conf(&text));
+        let adapted = conf(&text).into_config();
+        prop_assert_eq!(imported.is_ok(), adapted.is_ok());
+        if let (Ok(imported), Ok(adapted)) = (imported, adapted) {
+            let loaded = toml(&imported).into_config().map_err(|report| report.to_string());
+            prop_assert_eq!(loaded, Ok(adapted), "{}\n{}", text, imported);
         }
     }
 
