@@ -20,6 +20,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// The console at the serial line; those that connect are numbered from 1.
+pub const SERIAL: SessionId = SessionId(0);
+
 /// How long what the machine has to show is true: to look costs more than most commands.
 const FACTS_LIFE: Duration = Duration::from_secs(1);
 

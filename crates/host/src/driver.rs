@@ -561,18 +561,31 @@ impl Driver {
                 }
             }
             Output::Script(output) => self.script.perform(now, output, &mut self.log),
-            Output::Console(node::console::Output::Restart) => self.restarts = true,
-            Output::Console(node::console::Output::Event(event)) => {
+            Output::Console(output) => self.perform_for_console(now, output),
+            Output::Event(event) => self.tell(now, &event),
+        }
+    }
+
+    fn perform_for_console(&mut self, now: Now, output: node::console::Output) {
+        use node::console::Output as Wish;
+        match output {
+            Wish::Restart => self.restarts = true,
+            Wish::Event(event) => {
                 let level = words::console_level(&event);
                 self.log.line(now.wall, level, event);
             }
-            Output::Console(output) => {
-                if let node::console::Output::Changed { name, .. } = &output {
+            Wish::Write { session: console::SERIAL, bytes } => {
+                self.script.say_on_serial(now, bytes, &mut self.log);
+                let written = node::console::Input::Written { session: console::SERIAL };
+                self.node.handle(now, Input::Console(written));
+            }
+            Wish::Close { session: console::SERIAL } => self.script.serial_console_closed(),
+            output => {
+                if let Wish::Changed { name, .. } = &output {
                     self.script.setting_changed(now, name, self.node.console().settings(), &mut self.log);
                 }
                 self.consoles.perform(output);
             }
-            Output::Event(event) => self.tell(now, &event),
         }
     }
 

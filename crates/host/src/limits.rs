@@ -81,7 +81,8 @@ pub(crate) fn script(config: &Config) -> node::script::Config {
 /// What the console takes from the configuration.
 pub(crate) fn console(config: &Config, site: &[u8; 32]) -> node::console::Config {
     let port = match config.console.bind {
-        ConsoleBind::At(address) => Some(address.port()),
+        // Any port: the setting can't say which.
+        ConsoleBind::At(address) => Some(address.port()).filter(|port| *port != 0),
         ConsoleBind::Off => Some(0),
         ConsoleBind::Loopback => None,
     };

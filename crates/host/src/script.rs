@@ -9,13 +9,15 @@ pub mod web;
 
 use crate::clock::Clock;
 use crate::config::{Config, Level, Listener, Mdns, RemoteBroker, Zone};
+use crate::console::SERIAL;
 use crate::driver::{Bus, Command};
 use crate::log::Log;
-use device::{Board, SerialLine};
+use device::{Board, Lines, SerialLine, Use};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use mdns::Announcer;
 use mqtt::{Instant, Message, MessageOptions, Now, Topic};
+use node::console::{self, Channel, Terminal};
 use node::rules::{self, Output, Reply, Side};
 use node::script::{Begin, Input};
 use node::settings::Settings;
@@ -78,6 +80,7 @@ pub struct Surroundings {
     place: String,
     board: Board,
     serial: Option<SerialLine>,
+    serial_console: SerialConsole,
     ntp: Option<NtpClient>,
     /// Milliseconds to add to the machine's clock, once a time server has said so.
     correction: Option<i64>,
@@ -86,6 +89,17 @@ pub struct Surroundings {
     /// What settings ask for has begun.
     is_settled: bool,
     look_at_network: Instant,
+}
+
+/// The console at the serial line.
+#[derive(Debug)]
+enum SerialConsole {
+    /// The line is the script's.
+    None,
+    /// Somebody may come; bytes for the script meanwhile.
+    Closed(Lines),
+    /// Somebody talks.
+    Open(Lines),
 }
 
 /// What is needed to start what settings ask for.
@@ -127,7 +141,8 @@ impl Surroundings {
         })?;
         let serial = config.serial.as_ref().map(|serial| {
             let bus = bus.clone();
-            SerialLine::start(serial, move |news| {
+            let belongs = if config.console.serial { Use::Console } else { Use::Script };
+            SerialLine::start(serial, belongs, move |news| {
                 bus.send(Command::Script(News::Device(news)));
                 !bus.is_closed()
             })
@@ -158,6 +173,10 @@ impl Surroundings {
             place: String::new(),
             board,
             serial: serial.transpose()?,
+            serial_console: match config.console.serial {
+                true => SerialConsole::Closed(Lines::default()),
+                false => SerialConsole::None,
+            },
             ntp: None,
             correction: None,
             mdns: None,
@@ -184,6 +203,7 @@ impl Surroundings {
     /// Once the `config` statements of the script have been executed: what settings ask for begins.
     pub fn settle(&mut self, now: Now, node: &mut Node, log: &mut Log) {
         self.is_settled = true;
+        self.open_serial_console(now, node);
         self.look_at_network(now, node);
         let settings = node.console().settings();
         if let Some((place, id)) = self.plan.remote.take().or_else(|| settings::remote(settings)) {
@@ -326,6 +346,7 @@ impl Surroundings {
 
     fn device_news(&mut self, now: Now, news: &device::News, node: &mut Node, log: &mut Log) {
         let input = match news {
+            device::News::Bytes(bytes) => return self.heard_on_serial(now, bytes, node),
             device::News::Pin { pin, level } => Input::Pin { pin: *pin, level: *level },
             device::News::Adc(value) => Input::Adc(*value),
             device::News::Line(line) => Input::Serial(line),
@@ -334,6 +355,42 @@ impl Surroundings {
             }
         };
         node.handle(now, NodeInput::Script(input));
+    }
+
+    /// The line is the script's or the console's, as the setting `system_output` says at the moment.
+    fn heard_on_serial(&mut self, now: Now, bytes: &[u8], node: &mut Node) {
+        if node.console().settings().number("system_output") == 0 {
+            let (SerialConsole::Closed(lines) | SerialConsole::Open(lines)) = &mut self.serial_console else { return };
+            for line in bytes.iter().filter_map(|byte| lines.push(*byte)) {
+                node.handle(now, NodeInput::Script(Input::Serial(&line)));
+            }
+            return;
+        }
+        self.open_serial_console(now, node);
+        node.handle(now, NodeInput::Console(console::Input::Received { session: SERIAL, bytes }));
+    }
+
+    /// Opens the console at the serial line, if there is to be one and it is closed.
+    fn open_serial_console(&mut self, now: Now, node: &mut Node) {
+        if let SerialConsole::Closed(lines) = &mut self.serial_console {
+            self.serial_console = SerialConsole::Open(std::mem::take(lines));
+            let (channel, terminal) = (Channel::Serial, Terminal::Plain);
+            node.handle(now, NodeInput::Console(console::Input::Opened { session: SERIAL, channel, terminal }));
+        }
+    }
+
+    /// The console at the serial line says something.
+    pub fn say_on_serial(&mut self, now: Now, text: Vec<u8>, log: &mut Log) {
+        if self.serial.as_ref().is_some_and(|line| !line.send(text.into())) {
+            log.line(now.wall, Level::Warning, "Console: the serial line does not take any more.");
+        }
+    }
+
+    /// The console at the serial line has ended; the next byte opens another.
+    pub fn serial_console_closed(&mut self) {
+        if let SerialConsole::Open(lines) = &mut self.serial_console {
+            self.serial_console = SerialConsole::Closed(std::mem::take(lines));
+        }
     }
 
     fn ntp_news(&mut self, now: Now, attempt: ntp::Attempt, node: &mut Node, log: &mut Log) {

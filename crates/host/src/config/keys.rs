@@ -685,6 +685,15 @@ const CONSOLE: &[Key] = &[
               `HOOK scan`, which prints a line for each wireless network.",
         read: |draft, value| set(&mut draft.config.console.hook, path(value).map(Some)),
     },
+    Key {
+        name: "serial",
+        takes: "`true` or `false`",
+        default: "`false`: the serial line is the script's",
+        example: "true",
+        doc: "Whether the line of `[serial] device` is a console, too. While the setting `system_output` is 0 it is the \
+              script's.",
+        read: |draft, value| set(&mut draft.config.console.serial, boolean(value)),
+    },
 ];
 
 const LOG: &[Key] = &[

@@ -254,6 +254,8 @@ pub struct Console {
     pub access: Option<u8>,
     /// A program for what midge can't do by itself: settings of the network, wireless networks.
     pub hook: Option<PathBuf>,
+    /// Whether the serial line is a console.
+    pub serial: bool,
 }
 
 /// The console's TCP port.

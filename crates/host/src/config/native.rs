@@ -83,6 +83,12 @@ impl Reader<'_> {
             );
             self.error(place.span(), "console.bind".to_owned(), message);
         }
+        if let (true, None, Some(place)) =
+            (self.draft.config.console.serial, &self.draft.config.serial, table.get("serial"))
+        {
+            let message = "there is no serial line: write [serial] device = \"/dev/TTY\"".to_owned();
+            self.error(place.span(), "console.serial".to_owned(), message);
+        }
     }
 
     fn section(&mut self, section: &'static Section, table: &DeTable<'_>) {

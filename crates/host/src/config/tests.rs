@@ -231,6 +231,7 @@ fn a_console_that_others_reach_must_be_meant() {
             ("[console]\nbind = \"0.0.0.0:7777\"", &["2:8: console.bind: … write access = \"internal\""]),
             ("[console]\nbind = \"nowhere\"", &["2:8: console.bind:"]),
             ("[console]\naccess = \"all\"", &["2:10: console.access: … write \"none\" or \"internal\""]),
+            ("[console]\nserial = true", &["2:10: console.serial: … write [serial] device"]),
             ("[console]\nport = 7777", &["2:1: console.port:"]),
             ("[limits]\nconsole_sessions_max = 0", &["2:24: limits.console_sessions_max: … from 1 to 64"]),
         ],

@@ -9,7 +9,7 @@ mod sysfs;
 
 use crate::config::{AnalogPlace, PinPlace, Pins};
 use node::rules::{Level, PinMode};
-pub(crate) use serial::SerialLine;
+pub(crate) use serial::{Lines, SerialLine, Use};
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
@@ -30,6 +30,8 @@ pub enum News {
     Adc(Option<u16>),
     /// A line from the serial port, its end removed.
     Line(Vec<u8>),
+    /// From a serial port that is a console, too.
+    Bytes(Vec<u8>),
     /// What went wrong, once until it works again.
     Trouble(String),
 }

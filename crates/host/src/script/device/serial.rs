@@ -9,6 +9,15 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+/// Whom the line belongs to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Use {
+    /// The script: lines are told.
+    Script,
+    /// The console, too: whatever comes is told.
+    Console,
+}
+
 /// Texts waiting to be written; what a script says beyond is lost, and said to be.
 const UNSENT_MAX: usize = 256;
 /// Longer lines are cut into pieces of this size.
@@ -29,13 +38,17 @@ impl SerialLine {
     ///
     /// # Errors
     /// When the system has no threads to give.
-    pub(crate) fn start(serial: &Serial, tell: impl Fn(News) -> bool + Send + 'static) -> io::Result<Self> {
+    pub(crate) fn start(
+        serial: &Serial,
+        belongs: Use,
+        tell: impl Fn(News) -> bool + Send + 'static,
+    ) -> io::Result<Self> {
         let (unsent, texts) = sync_channel(UNSENT_MAX);
         let port: Port = Arc::default();
         let (config, shared) = (serial.clone(), Arc::clone(&port));
         std::thread::Builder::new()
             .name("midge-serial".into())
-            .spawn(move || read_for_ever(&config, &shared, &tell))?;
+            .spawn(move || read_for_ever(&config, belongs, &shared, &tell))?;
         std::thread::Builder::new().name("midge-serial-out".into()).spawn(move || write_for_ever(&texts, &port))?;
         Ok(Self { unsent })
     }
@@ -59,14 +72,14 @@ fn open(serial: &Serial) -> io::Result<File> {
     Ok(file)
 }
 
-fn read_for_ever(serial: &Serial, port: &Port, tell: &dyn Fn(News) -> bool) {
+fn read_for_ever(serial: &Serial, belongs: Use, port: &Port, tell: &dyn Fn(News) -> bool) {
     let mut is_troubled = false;
     loop {
         let trouble = match open(serial).and_then(|file| Ok((file.try_clone()?, file))) {
             Ok((own, writers)) => {
                 is_troubled = false;
                 *port.lock().unwrap_or_else(PoisonError::into_inner) = Some(writers);
-                let trouble = read_lines(own, tell);
+                let trouble = read(own, belongs, tell);
                 *port.lock().unwrap_or_else(PoisonError::into_inner) = None;
                 trouble
             }
@@ -81,9 +94,28 @@ fn read_for_ever(serial: &Serial, port: &Port, tell: &dyn Fn(News) -> bool) {
     }
 }
 
-/// Until the line ends. Lines end with CR, LF or both; empty ones are none.
-fn read_lines(mut file: File, tell: &dyn Fn(News) -> bool) -> io::Error {
-    let (mut buffer, mut line) = ([0; 1024], Vec::new());
+/// Lines among bytes. They end with CR, LF or both; empty ones are none.
+#[derive(Debug, Default)]
+pub(crate) struct Lines {
+    line: Vec<u8>,
+}
+
+impl Lines {
+    /// The line that ends with this byte.
+    pub(crate) fn push(&mut self, byte: u8) -> Option<Vec<u8>> {
+        if byte != b'\r' && byte != b'\n' {
+            self.line.push(byte);
+            if self.line.len() < LINE_MAX {
+                return None;
+            }
+        }
+        (!self.line.is_empty()).then(|| std::mem::take(&mut self.line))
+    }
+}
+
+/// Until the line ends.
+fn read(mut file: File, belongs: Use, tell: &dyn Fn(News) -> bool) -> io::Error {
+    let (mut buffer, mut lines) = ([0; 1024], Lines::default());
     loop {
         let bytes = match file.read(&mut buffer) {
             Ok(0) => return io::Error::other("it ended"),
@@ -91,16 +123,12 @@ fn read_lines(mut file: File, tell: &dyn Fn(News) -> bool) -> io::Error {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return error,
         };
-        for &byte in bytes {
-            if byte != b'\r' && byte != b'\n' {
-                line.push(byte);
-                if line.len() < LINE_MAX {
-                    continue;
-                }
-            }
-            if !line.is_empty() && !tell(News::Line(std::mem::take(&mut line))) {
-                return io::Error::other("nobody listens");
-            }
+        let is_heard = match belongs {
+            Use::Script => bytes.iter().filter_map(|byte| lines.push(*byte)).all(|line| tell(News::Line(line))),
+            Use::Console => tell(News::Bytes(bytes.to_vec())),
+        };
+        if !is_heard {
+            return io::Error::other("nobody listens");
         }
     }
 }
@@ -131,7 +159,7 @@ mod tests {
         let mut other_end = File::from(other_end);
         let (sender, news) = channel();
         let serial = Serial { device, bitrate: 115_200 };
-        let line = SerialLine::start(&serial, move |said| sender.send(said).is_ok()).unwrap();
+        let line = SerialLine::start(&serial, Use::Script, move |said| sender.send(said).is_ok()).unwrap();
         let next = || format!("{:?}", news.recv_timeout(Duration::from_secs(10)).expect("news"));
         // Until the port is open and raw, the terminal would answer by itself.
         std::thread::sleep(Duration::from_millis(300));
@@ -155,7 +183,7 @@ mod tests {
     fn a_line_that_is_not_there_is_named_once() {
         let (sender, news) = channel();
         let serial = Serial { device: "/nowhere/tty".into(), bitrate: 9600 };
-        let _line = SerialLine::start(&serial, move |said| sender.send(said).is_ok()).unwrap();
+        let _line = SerialLine::start(&serial, Use::Script, move |said| sender.send(said).is_ok()).unwrap();
         let said = format!("{:?}", news.recv_timeout(Duration::from_secs(10)).unwrap());
         assert!(said.contains("/nowhere/tty"), "{said}");
         assert!(news.recv_timeout(REOPEN + Duration::from_millis(500)).is_err());
