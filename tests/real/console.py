@@ -10,11 +10,13 @@ import http.server
 import json
 import os
 import re
+import select
 import signal
 import socket
 import subprocess
 import threading
 import time
+import tty
 from pathlib import Path
 
 from runner import run
@@ -447,6 +449,57 @@ def what_a_host_cannot_apply_goes_to_the_hook(workdir):
     site.stop()
 
 
+def a_serial_line_is_a_console(workdir):
+    line, other_end = os.openpty()
+    tty.setraw(other_end)
+    device = os.ttyname(other_end)
+    site = Site(workdir, f'serial = true\n[serial]\ndevice = "{device}"').start()
+
+    def hear(end):
+        said = b""
+        while not said.endswith(end):
+            assert select.select([line], [], [], 10)[0], said
+            said += os.read(line, 4096)
+        return said.decode()
+
+    until("the line is open", lambda: os.write(line, b"\r") and select.select([line], [], [], 0.5)[0])
+    hear(PROMPT)
+    os.write(line, b"set ssid barn\r")
+    said = hear(b"\r\nCMD>")
+    assert "SSID set (auto_connect = 1)" in said, said
+    network, port = Console(site), free_port()
+    assert "SSID:barn" in network.ask("show config")
+    network.ask("lock pw")
+    os.write(line, b"save\r")
+    assert "Config locked" in hear(b"\r\nCMD>")
+    network.ask("unlock pw")
+    # What the script says goes to the network while somebody is there, else to the line.
+    network.ask(f"script {port} run")
+    nc(port, "on serial do publish local line $this_serial retained serial_out got\n"
+             "on init do subscribe local cmd\non topic local cmd do println $this_data\n")
+    network.hear()
+    site.talk("mosquitto_pub", "-t", "cmd", "-m", "one")
+    assert "one" in network.hear(b"one\r\n")
+    network.ask("quit")
+    network.closes()
+    site.talk("mosquitto_pub", "-t", "cmd", "-m", "two")
+    said = hear(b"two\r\n")
+    assert "one" not in said, said
+    # Without output of the system the line belongs to the script.
+    Console(site).ask("set system_output 0")
+    os.write(line, b"hello\r")
+    assert hear(b"got").endswith("got")
+    assert site.talk("mosquitto_sub", "-t", "line", "-C", "1", "-W", "5").stdout == "hello\n"
+    Console(site).ask("set system_output 2")
+    os.write(line, b"quit\r")
+    hear(b"CMD>")
+    os.write(line, b"time\r")
+    assert re.search(r"\d\d:\d\d:\d\d", hear(b"\r\nCMD>"))
+    site.stop()
+    os.close(line)
+    os.close(other_end)
+
+
 def the_command_is_a_console_of_this_machine(workdir):
     site = Site(workdir).start()
     lines = "set ssid near\nsave\nlock pw\nsave\nunlock pw\nquit\n"
@@ -509,7 +562,8 @@ def what_nobody_should_send_harms_nobody(workdir):
 
 TESTS = [two_consoles_talk_as_the_golden_transcript_says, a_script_is_uploaded_as_by_nc, a_script_is_fetched_over_http,
          a_reset_starts_the_same_process_again, settings_reach_what_runs, the_time_is_set_asked_for_and_shown,
-         a_script_speaks_to_the_console, what_a_host_cannot_apply_goes_to_the_hook, the_command_is_a_console_of_this_machine,
+         a_script_speaks_to_the_console, what_a_host_cannot_apply_goes_to_the_hook, a_serial_line_is_a_console,
+         the_command_is_a_console_of_this_machine,
          what_nobody_should_send_harms_nobody]
 
 

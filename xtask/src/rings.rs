@@ -156,6 +156,12 @@ fn steps() -> Vec<Step> {
         },
         Step {
             ring: 4,
+            name: "names on the local network",
+            needs: &[Root, Program("ip"), Program("openssl")],
+            command: |target| python("tests/real/mdns.py", target),
+        },
+        Step {
+            ring: 4,
             name: "in mosquitto's place",
             needs: &[Root, Program("mosquitto"), Program("mosquitto_pub"), Program("mosquitto_sub")],
             command: |target| python("tests/real/swap.py", target),
