@@ -19,10 +19,9 @@ import time
 import tty
 from pathlib import Path
 
+from program import MIDGE, free_port, until
 from runner import run
 
-ROOT = Path(__file__).resolve().parents[2]
-MIDGE = os.environ.get("MIDGE", str(ROOT / "target/release/midge"))
 GOLDEN = Path(__file__).with_name("console.txt")
 PROMPT = b"CMD>"
 COMPAT = "on init do println 2+3*4\non topic local cmd do println $this_data\n"
@@ -32,19 +31,6 @@ def show(text):
     print(f"    {text}", flush=True)
 
 
-def until(what, condition, seconds=20):
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if found := condition():
-            return found
-        time.sleep(0.05)
-    raise AssertionError(f"not within {seconds} s: {what}")
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class Site:

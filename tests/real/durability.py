@@ -15,18 +15,12 @@ from pathlib import Path
 
 import raw
 import runner
+from program import MIDGE, free_port
 
-ROOT = Path(__file__).resolve().parents[2]
-MIDGE = os.environ.get("MIDGE", str(ROOT / "target/release/midge"))
 KILLS = int(os.environ.get("MIDGE_KILLS", "20"))
 CUTS = int(os.environ.get("MIDGE_CUTS", "60"))
 SEED = int(os.environ.get("MIDGE_SEED", str(time.time_ns() % 1_000_000)))
 
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class Site:

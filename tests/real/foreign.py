@@ -30,9 +30,9 @@ import paho.mqtt.client as paho
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from program import MIDGE, free_port
 from runner import run
 
-MIDGE = os.environ.get("MIDGE", "target/release/midge")
 TARGET = Path(MIDGE).resolve().parents[1]
 PATIENCE = 20
 SIZES = [0, 1, 125, 126, 70_000, 1_000_000]
@@ -45,11 +45,6 @@ def sh(*words, **options):
         raise AssertionError(f"{' '.join(map(str, words))}: {done.returncode}\n{done.stdout}{done.stderr}")
     return done.stdout
 
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def certify(folder, name, subject):

@@ -12,9 +12,9 @@ import struct
 import subprocess
 import sys
 import time
-from pathlib import Path
 
-MIDGE = os.environ.get("MIDGE", str(Path(__file__).resolve().parents[2] / "target/release/midge"))
+from program import MIDGE
+
 GROUP, PORT = "224.0.0.251", 5353
 SITE, OWN, GUEST = "10.77.0.1", "192.168.4.1", "10.77.0.2"
 A, PTR, SRV = 1, 12, 33

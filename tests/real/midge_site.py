@@ -1,16 +1,14 @@
 """One midge in a namespace of the lab: its files, its process, its status."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 from lab import MAILBOX_PORT, PUBLIC, STUN_PORT, sh, stop, until
+from program import MIDGE
 
-ROOT = Path(__file__).resolve().parents[2]
-MIDGE = os.environ.get("MIDGE", str(ROOT / "target/release/midge"))
 
 
 class Site:

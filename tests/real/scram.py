@@ -15,19 +15,13 @@ import socket
 import struct
 import subprocess
 import time
-from pathlib import Path
 
+from program import MIDGE, free_port
 from runner import run
 
-MIDGE = os.environ.get("MIDGE", "target/release/midge")
 PATIENCE = 20
 METHOD = b"SCRAM-SHA-256"
 
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class Site:

@@ -13,26 +13,11 @@ import time
 from pathlib import Path
 
 import runner
+from program import MIDGE, ROOT, free_port, until
 
-ROOT = Path(__file__).resolve().parents[2]
-MIDGE = os.environ.get("MIDGE", str(ROOT / "target/release/midge"))
 EXAMPLES = ROOT / "examples/rules"
 
 
-def until(what, condition, seconds=15):
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        found = condition()
-        if found:
-            return found
-        time.sleep(0.05)
-    raise AssertionError(f"not within {seconds} s: {what}")
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class Site:

@@ -9,15 +9,9 @@ import time
 from pathlib import Path
 
 import runner
-
-ROOT = Path(__file__).resolve().parents[2]
-MIDGE = os.environ.get("MIDGE", str(ROOT / "target/release/midge"))
+from program import MIDGE, free_port
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def told(notices, seconds=15):

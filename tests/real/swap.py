@@ -14,24 +14,13 @@ import subprocess
 import time
 from pathlib import Path
 
+from program import MIDGE, free_port, until
 from runner import run
 
-MIDGE = os.environ.get("MIDGE", "target/release/midge")
 EXAMPLE = Path("/usr/share/doc/mosquitto/examples/mosquitto.conf")
 PATIENCE = 20
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def until(is_true, what):
-    end = time.monotonic() + PATIENCE
-    while not is_true():
-        assert time.monotonic() < end, what
-        time.sleep(0.02)
 
 
 class Broker:
@@ -43,7 +32,7 @@ class Broker:
         conf.write_text(f"listener {self.port} 127.0.0.1\nallow_anonymous true\n" + "\n".join(lines) + "\n")
         words = [MIDGE, "-c", conf, "--data", folder / "data"] if program == "midge" else ["mosquitto", "-c", conf]
         self.process = subprocess.Popen(words, stderr=open(self.log, "w"))
-        until(lambda: self.process.poll() is not None or self.is_open(), f"{program} does not start")
+        until(f"{program} does not start", lambda: self.process.poll() is not None or self.is_open())
 
     def is_open(self):
         return socket.socket().connect_ex(("127.0.0.1", self.port)) == 0
@@ -102,7 +91,7 @@ def exit_codes_are_mosquittos(folder):
 def signals_are_mosquittos(folder):
     for program in ("mosquitto", "midge"):
         broker = Broker(program, folder, ["user root", f"pid_file {folder}/{program}.pid"])
-        until(lambda: (folder / f"{program}.pid").read_text().strip() == str(broker.process.pid), "the pid_file")
+        until("the pid_file", lambda: (folder / f"{program}.pid").read_text().strip() == str(broker.process.pid))
         for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
             broker.process.send_signal(number)
             time.sleep(0.3)
@@ -125,7 +114,7 @@ def root_is_left_for_the_user(folder):
         wanted = pwd.getpwnam(user)
         # The port is open before root is left, and answers after that.
         status = Path(f"/proc/{broker.process.pid}/status")
-        until(lambda: f"Uid:\t{wanted.pw_uid}\t" in status.read_text(), f"root is not left for {user}")
+        until(f"root is not left for {user}", lambda: f"Uid:\t{wanted.pw_uid}\t" in status.read_text())
         status = Path(f"/proc/{broker.process.pid}/status").read_text().splitlines()
         uids = next(line for line in status if line.startswith("Uid:")).split()[1:]
         gids = next(line for line in status if line.startswith("Gid:")).split()[1:]
