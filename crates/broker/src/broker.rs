@@ -118,6 +118,7 @@ impl Broker {
         self.journal.begin();
         match input {
             Input::Opened { conn, origin, identity } => self.opened(now, conn, origin, identity),
+            Input::Bridged { conn, name, terms } => self.bridged(now, conn, name, terms),
             Input::Received { conn, bytes } => self.received(now, conn, bytes),
             Input::Closed { conn } => self.closed(now, conn),
             Input::Drained { conn } => self.drained(now, conn),

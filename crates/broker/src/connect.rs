@@ -4,8 +4,9 @@ use crate::config::Admission;
 use crate::connection::{Exchange, Phase, Reading, Turn};
 use crate::door::{Credentials, Output};
 use crate::event::{Cause, Drop, Event};
-use crate::index::{ListenerId, is_system};
+use crate::index::{ListenerId, is_closed};
 use crate::listener::Expiry;
+use crate::role::Role;
 use crate::timer::Alarm;
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -13,7 +14,7 @@ use core::num::NonZeroU16;
 use mqtt::codec::{self, Cut};
 use mqtt::packet::{ConnAck, Connect, Disconnect, Packet};
 use mqtt::property::{ConnAckProperties, DisconnectProperties};
-use mqtt::{Inbox, Now, QoS, ReasonCode, Version};
+use mqtt::{Filter, Inbox, Now, QoS, ReasonCode, Version};
 
 impl Broker {
     pub(crate) fn connect(&mut self, now: Now, slot: u32, connect: &Connect<'_>) {
@@ -44,9 +45,16 @@ impl Broker {
 
     fn come_in(&mut self, now: Now, slot: u32, connect: &Connect<'_>, assigned: Option<&str>) {
         let client_id = assigned.unwrap_or(connect.client_id);
+        let role = self.connections.get(slot).map_or(Role::Client, |connection| connection.role);
+        if !role.is_bridge() && self.is_of_bridge(client_id) {
+            return self.refuse(now, slot, ReasonCode::ClientIdentifierNotValid);
+        }
         self.take_over(now, client_id);
-        let expiry = self.expiry(connect);
+        let expiry = self.expiry(connect, role);
         let (listener, present) = self.open_session(now, slot, connect, client_id, expiry);
+        if role.is_bridge() {
+            self.keep_to_terms(slot, listener);
+        }
         let keep_alive_secs = self.serve_from_now(now, slot, listener, connect);
         if !self.welcome(slot, connect, present, Terms { assigned, expiry, keep_alive_secs }) {
             // Who takes no CONNACK takes no DISCONNECT either [MQTT-3.14.0-1].
@@ -76,7 +84,7 @@ impl Broker {
         }
         if let Some(will) = &connect.will {
             self.config.allows(will.qos, will.retain)?;
-            if is_system(will.topic) {
+            if is_closed(will.topic) {
                 return Err(ReasonCode::NotAuthorized);
             }
         }
@@ -124,7 +132,30 @@ impl Broker {
         self.journal.begin();
     }
 
-    fn expiry(&self, connect: &Connect<'_>) -> Expiry {
+    /// Nobody else takes over what waits for a bridge.
+    fn is_of_bridge(&self, client_id: &str) -> bool {
+        let listener = self.clients.find(client_id, &self.listeners).and_then(|id| self.listeners.get(id));
+        listener.is_some_and(|listener| listener.role.is_bridge())
+    }
+
+    fn keep_to_terms(&mut self, slot: u32, id: ListenerId) {
+        let terms = self.connections.get_mut(slot).and_then(|connection| connection.cold.rare().terms.take());
+        let Some(terms) = terms else { return };
+        let own = self.listeners.session(id).map(|session| session.subscriptions.clone()).unwrap_or_default();
+        for key in own {
+            let (pattern, share) = self.index.filter(key);
+            let is_wanted = share.is_none() && terms.filters.iter().any(|filter| filter.as_str() == pattern);
+            let pattern = String::from(pattern);
+            if let (false, Ok(filter)) = (is_wanted, Filter::parse(&pattern)) {
+                self.take_subscription(id, filter);
+            }
+        }
+        if terms.forgets_inbound {
+            self.forget_inbound(id);
+        }
+    }
+
+    fn expiry(&self, connect: &Connect<'_>, role: Role) -> Expiry {
         let wanted = match (connect.version, connect.clean_start) {
             (Version::V5, _) => Expiry::from_secs(connect.properties.session_expiry_secs.unwrap_or(0)),
             // [MQTT311-3.1.2-6] [MQTT311-3.1.2-4]
@@ -133,7 +164,8 @@ impl Broker {
                 self.config.v3_session_expiry.map_or(Expiry::Never, Expiry::from)
             }
         };
-        wanted.at_most(self.config.session_expiry_max)
+        // What waits for another broker waits for as long as the bridge is configured.
+        if role.is_bridge() { wanted } else { wanted.at_most(self.config.session_expiry_max) }
     }
 
     /// The connection is a client's from now on. Says its keep-alive.
@@ -322,8 +354,9 @@ impl Broker {
     }
 
     /// A fresh receiving half: version 5 is bound by what it was announced.
-    pub(crate) fn receive_max(&self, version: Version) -> NonZeroU16 {
-        if version == Version::V5 { self.config.receive_max } else { NonZeroU16::MAX }
+    pub(crate) fn receive_max(&self, version: Version, role: Role) -> NonZeroU16 {
+        // A bridge says what another broker says, which was told of its own limit.
+        if version == Version::V5 && !role.is_bridge() { self.config.receive_max } else { NonZeroU16::MAX }
     }
 }
 

@@ -1,10 +1,11 @@
 //! Network connections: their bytes both ways, and which of them have something to say.
 use crate::aliases::{Aliases, Naming};
-use crate::door::ConnId;
+use crate::door::{BridgeTerms, ConnId};
 use crate::index::ListenerId;
 use crate::journal::Journal;
 use crate::letter::{Copy, Frame, Frames, Letter};
 use crate::outgoing::Outgoing;
+use crate::role::Role;
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -22,6 +23,8 @@ pub(crate) struct Connection {
     pub(crate) phase: Phase,
     pub(crate) version: Version,
     pub(crate) reading: Reading,
+    /// As what its client speaks.
+    pub(crate) role: Role,
     /// Whether topics are said by aliases: [`Rare::spoken`].
     has_aliases: bool,
     /// Whether it is in the list of those to be flushed.
@@ -75,6 +78,8 @@ pub(crate) struct Rare {
     pub(crate) deferred: Vec<u8>,
     /// Between verdict and CONNACK.
     pub(crate) guest: Option<Box<Guest>>,
+    /// Of a bridge, until CONNECT.
+    pub(crate) terms: Option<Box<BridgeTerms>>,
     /// Of a client that named an authentication method.
     pub(crate) exchange: Option<Box<Exchange>>,
 }
@@ -241,6 +246,7 @@ impl Connections {
             phase: Phase::Greeting,
             version: Version::V3_1_1,
             reading: Reading::Freely,
+            role: Role::Client,
             has_aliases: false,
             dirty: false,
             cold: Box::new(cold),

@@ -4,6 +4,7 @@ use crate::policy::Policy;
 use crate::role::Role;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::fmt;
 use mqtt::packet::SubscribeOptions;
 use mqtt::{Filter, FilterBuf, Message, QoS, ReasonCode, Topic, TopicBuf};
@@ -32,6 +33,16 @@ pub enum Input<'a> {
         origin: &'a str,
         /// The user name that its certificate has proved, if it has: it goes before the one in CONNECT.
         identity: Option<&'a str>,
+    },
+    /// A bridge of this program connected: the client that says CONNECT there comes in without a verdict, and no rules
+    /// are asked about it.
+    Bridged {
+        /// Its name from now on.
+        conn: ConnId,
+        /// What the bridge is called, for the log.
+        name: &'a str,
+        /// How its session is to be treated.
+        terms: &'a BridgeTerms,
     },
     /// Bytes from a client.
     Received {
@@ -127,6 +138,17 @@ pub enum Input<'a> {
     Stop,
     /// The time of [`crate::Broker::poll_timeout`] has come.
     Timeout,
+}
+
+/// How the session of a bridge is treated.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct BridgeTerms {
+    /// Whether it is given what other bridges bring: [`Role::Relay`] instead of [`Role::Bridge`].
+    pub relays: bool,
+    /// The other broker has forgotten which QoS 2 messages it sent: their packet identifiers begin anew.
+    pub forgets_inbound: bool,
+    /// All that the bridge may be subscribed to: what an older configuration wanted besides is given up.
+    pub filters: Vec<FilterBuf>,
 }
 
 /// What the broker wants done or known.

@@ -355,6 +355,13 @@ pub(crate) fn is_system(topic: Topic<'_>) -> bool {
     topic.as_str().strip_prefix("$SYS").is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
+/// Whether only the site itself publishes there: `$SYS/…`, but not what bridges of others say of themselves, which
+/// mosquitto takes, too.
+pub(crate) fn is_closed(topic: Topic<'_>) -> bool {
+    let name = topic.as_str().strip_prefix("$SYS/broker/connection/").and_then(|rest| rest.strip_suffix("/state"));
+    is_system(topic) && name.is_none_or(|name| name.is_empty() || name.contains('/'))
+}
+
 /// Whether a topic or a filter concerns this site alone: `$…` and `local/…`.
 pub(crate) fn stays_here(text: &str) -> bool {
     text.starts_with('$') || text.strip_prefix("local").is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))

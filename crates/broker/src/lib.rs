@@ -46,7 +46,8 @@ mod will;
 pub use broker::{Broker, SessionStatus, SubscriptionStatus};
 pub use config::{Admission, Config, WhenFull};
 pub use door::{
-    AttachId, Authentication, Change, ConnId, Credentials, Damaged, Delivery, Input, Output, Verdict, Welcome,
+    AttachId, Authentication, BridgeTerms, Change, ConnId, Credentials, Damaged, Delivery, Input, Output, Verdict,
+    Welcome,
 };
 pub use event::{Cause, Drop, Event, Stats};
 pub use outgoing::Outgoing;

@@ -71,10 +71,11 @@ impl Broker {
         }
     }
 
-    /// Whether a client may do this; participants inside the program may do anything.
+    /// Whether a client may do this; participants inside the program and its bridges may do anything.
     pub(crate) fn may(&self, id: ListenerId, access: Access<'_>) -> bool {
         let Some(policy) = &self.policy else { return true };
-        self.listeners.session(id).is_none_or(|session| policy.allows(session.who(), access))
+        let Some(listener) = self.listeners.get(id).filter(|listener| !listener.role.is_bridge()) else { return true };
+        listener.session().is_none_or(|session| policy.allows(session.who(), access))
     }
 
     /// Whether a client may publish on a route.
@@ -91,7 +92,10 @@ impl Broker {
 
     fn may_remembered(&mut self, id: ListenerId, key: u64, access: Access<'_>) -> bool {
         let Some(policy) = &self.policy else { return true };
-        let Some(session) = self.listeners.session_mut(id) else { return true };
+        let Some(listener) = self.listeners.get_mut(id).filter(|listener| !listener.role.is_bridge()) else {
+            return true;
+        };
+        let Some(session) = listener.session_mut() else { return true };
         if session.allowed.as_ref().is_some_and(|allowed| allowed.has(key)) {
             return true;
         }

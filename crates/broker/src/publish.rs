@@ -148,26 +148,30 @@ impl Broker {
     #[inline]
     fn publish_on(&mut self, now: Now, route: &Route, incoming: Incoming, letter: &mut Letter<'_>) {
         let Incoming { slot, listener, packet_id, .. } = incoming;
-        if let Err(reason) = self.config.allows(letter.qos, letter.retain) {
+        let role = self.connections.get(slot).map_or(Role::Client, |connection| connection.role);
+        if let Err(reason) = self.config.allows(letter.qos, letter.retain)
+            && !role.is_bridge()
+        {
             return self.fault(now, slot, reason);
         }
         if letter.qos == QoS::ExactlyOnce
             && let Some(id) = packet_id
         {
-            match self.arrive(now, incoming, id) {
+            match self.arrive(now, incoming, (id, role)) {
                 Some(Arrival::New) => {}
                 Some(Arrival::Duplicate) => return self.acknowledge(slot, AckKind::PubRec, id, ReasonCode::Success),
                 None => return,
             }
         }
-        if route.is_system || (self.policy.is_some() && !self.may_write(listener, route)) {
+        if route.is_closed || (self.policy.is_some() && !self.may_write(listener, route)) {
             return self.deny(incoming, letter);
         }
         if letter.qos == QoS::ExactlyOnce {
             self.note_arrival(listener, packet_id);
         }
-        let speaker = Speaker { role: Role::Client, listener: Some(listener) };
-        let outcome = self.accept_on(route, speaker, letter, Insist::No);
+        let speaker = Speaker { role, listener: Some(listener) };
+        let insist = if role.is_bridge() { Insist::Yes } else { Insist::No };
+        let outcome = self.accept_on(route, speaker, letter, insist);
         let Some(id) = packet_id else { return };
         match outcome {
             Outcome::Refused => self.turn_away(incoming, letter, id),
@@ -177,8 +181,8 @@ impl Broker {
     }
 
     /// A QoS 2 PUBLISH is there for the first time, or once more; none if the client sends too many at once.
-    fn arrive(&mut self, now: Now, incoming: Incoming, id: PacketId) -> Option<Arrival> {
-        let receive_max = self.receive_max(incoming.version);
+    fn arrive(&mut self, now: Now, incoming: Incoming, (id, role): (PacketId, Role)) -> Option<Arrival> {
+        let receive_max = self.receive_max(incoming.version, role);
         let session = self.listeners.session_mut(incoming.listener)?;
         let inbound = session.inbound.get_or_insert_with(|| Box::new(Inbound::new(receive_max)));
         match inbound.publish_qos2(id) {
@@ -195,6 +199,17 @@ impl Broker {
         let Some(entry) = self.listeners.get(listener).filter(|listener| listener.durable) else { return };
         if let (Some(session), Some(id)) = (entry.session(), id) {
             self.journal.store(record::inbound_key(session.number, id), Some(record::inbound_value()));
+        }
+    }
+
+    /// The other end of a session begins anew with its packet identifiers.
+    pub(crate) fn forget_inbound(&mut self, listener: ListenerId) {
+        let Some(entry) = self.listeners.get_mut(listener) else { return };
+        let durable = entry.durable;
+        let Some(session) = entry.session_mut() else { return };
+        let Some(inbound) = session.inbound.take().filter(|_| durable) else { return };
+        for id in inbound.iter() {
+            self.journal.store(record::inbound_key(session.number, id), None);
         }
     }
 

@@ -1,11 +1,13 @@
 //! Bytes from clients: cut into packets, handed to whoever understands them, kept back where something must wait.
 use crate::broker::Broker;
 use crate::connection::{Phase, Reading};
-use crate::door::{ConnId, Output};
+use crate::door::{BridgeTerms, ConnId, Output};
 use crate::event::Cause;
 use crate::index::ListenerId;
 use crate::letter::Raw;
+use crate::role::Role;
 use crate::timer::Alarm;
+use alloc::boxed::Box;
 use alloc::string::ToString;
 use mqtt::codec::{self, AckKind, Cut, DecodeError, Frame};
 use mqtt::packet::Ack;
@@ -33,6 +35,14 @@ impl Broker {
         }
         let alarm = Alarm::Silence { slot: conn.slot, generation: conn.generation };
         self.timers.set(now.instant + self.config.connect_timeout, alarm);
+    }
+
+    pub(crate) fn bridged(&mut self, now: Now, conn: ConnId, name: &str, terms: &BridgeTerms) {
+        self.opened(now, conn, name, None);
+        let Some(connection) = self.connections.get_mut(conn.slot) else { return };
+        connection.role = if terms.relays { Role::Relay } else { Role::Bridge };
+        connection.phase = Phase::Welcome;
+        connection.cold.rare().terms = Some(Box::new(terms.clone()));
     }
 
     pub(crate) fn closed(&mut self, now: Now, conn: ConnId) {

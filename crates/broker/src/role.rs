@@ -9,6 +9,9 @@ pub enum Role {
     Peer,
     /// A bridge to a classic broker.
     Bridge,
+    /// A bridge that hands on what other bridges bring, as mosquitto's do. That it does not go round in circles is left
+    /// to whoever configures it.
+    Relay,
     /// The rules of this site.
     Rules,
     /// A person at the console.
@@ -20,8 +23,21 @@ pub enum Role {
 }
 
 impl Role {
-    const ALL: [Self; 7] =
-        [Self::Client, Self::Peer, Self::Bridge, Self::Rules, Self::Console, Self::Application, Self::System];
+    const ALL: [Self; 8] = [
+        Self::Client,
+        Self::Peer,
+        Self::Bridge,
+        Self::Relay,
+        Self::Rules,
+        Self::Console,
+        Self::Application,
+        Self::System,
+    ];
+
+    /// Whether it is a bridge to a classic broker.
+    pub(crate) fn is_bridge(self) -> bool {
+        matches!(self, Self::Bridge | Self::Relay)
+    }
 }
 
 /// Everybody who may have one message, found out once for all its receivers.
@@ -41,12 +57,12 @@ impl Audience {
         self.0 & 1 << listener as u8 != 0
     }
 
-    const BY_SPEAKER: [u8; 7] = {
-        let mut table = [0; 7];
+    const BY_SPEAKER: [u8; 8] = {
+        let mut table = [0; 8];
         let mut speaker = 0;
-        while speaker < 7 {
+        while speaker < 8 {
             let mut listener = 0;
-            while listener < 7 {
+            while listener < 8 {
                 if may_hear(Role::ALL[listener], Role::ALL[speaker]) {
                     table[speaker] |= 1 << listener;
                 }
@@ -66,13 +82,20 @@ pub const fn may_hear(listener: Role, speaker: Role) -> bool {
         // The state of one site is nobody else's.
         (Role::Peer, Role::System) => false,
         // Two bridges to one broker would turn in circles.
-        (Role::Bridge, Role::Bridge) => false,
+        (Role::Bridge, Role::Bridge | Role::Relay) => false,
         // A rule that heard the rules would answer itself.
         (Role::Rules, Role::Rules) => false,
         (Role::System, _) => false,
         (
-            Role::Client | Role::Peer | Role::Bridge | Role::Rules | Role::Console | Role::Application,
-            Role::Client | Role::Peer | Role::Bridge | Role::Rules | Role::Console | Role::Application | Role::System,
+            Role::Client | Role::Peer | Role::Bridge | Role::Relay | Role::Rules | Role::Console | Role::Application,
+            Role::Client
+            | Role::Peer
+            | Role::Bridge
+            | Role::Relay
+            | Role::Rules
+            | Role::Console
+            | Role::Application
+            | Role::System,
         ) => true,
     }
 }

@@ -1,5 +1,5 @@
 //! Topics with their receivers, remembered from one message to the next.
-use crate::index::{ListenerId, Member, is_system, stays_here};
+use crate::index::{ListenerId, Member, is_closed, stays_here};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::num::NonZeroU32;
@@ -23,8 +23,8 @@ pub(crate) struct Route {
     pub(crate) shares: Vec<u32>,
     /// The topic is of no concern to other sites.
     pub(crate) stays_here: bool,
-    /// The topic is the broker's own.
-    pub(crate) is_system: bool,
+    /// Only the site itself publishes there.
+    pub(crate) is_closed: bool,
 }
 
 /// One listener and how it wants the messages.
@@ -153,7 +153,7 @@ impl Routes {
         route.ids.clear();
         route.shares.clear();
         route.stays_here = stays_here(topic.as_str());
-        route.is_system = is_system(topic);
+        route.is_closed = is_closed(topic);
         route
     }
 

@@ -47,15 +47,17 @@ impl Broker {
         let id = found.unwrap_or_else(|| self.new_session(client_id));
         let window = connect.properties.receive_max.map_or(NonZeroU16::MAX, |max| max);
         let window = window.min(self.config.in_flight_max);
-        let receive_max = self.receive_max(connect.version);
+        let role = self.connections.get(slot).map_or(Role::Client, |connection| connection.role);
+        let receive_max = self.receive_max(connect.version, role);
         let durable = expiry != Expiry::WithConnection;
         let Some(listener) = self.listeners.get_mut(id) else { return (id, false) };
         let was_durable = core::mem::replace(&mut listener.durable, durable);
         listener.slot = Some(slot);
         listener.dropping = false;
+        let was_other = core::mem::replace(&mut listener.role, role) != role;
         let Some(session) = listener.session_mut() else { return (id, false) };
         let realm = self.connections.get(slot).and_then(|connection| connection.cold.realm);
-        if (session.user.as_deref(), session.realm) != (connect.user_name, realm) {
+        if (session.user.as_deref(), session.realm) != (connect.user_name, realm) || was_other {
             session.allowed = None;
             if self.policy.is_some() && !session.subscriptions.is_empty() {
                 // What somebody else was allowed to read is on routes.

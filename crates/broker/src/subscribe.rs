@@ -181,7 +181,7 @@ impl Broker {
     }
 
     /// Says whether there was one: the filter with just these characters [MQTT-3.10.4-1] [MQTT-3.10.4-2].
-    fn take_subscription(&mut self, id: ListenerId, filter: Filter<'_>) -> bool {
+    pub(crate) fn take_subscription(&mut self, id: ListenerId, filter: Filter<'_>) -> bool {
         let Some(key) = self.index.find(filter).filter(|&key| self.index.member(key, id).is_some()) else {
             return false;
         };

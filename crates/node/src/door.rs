@@ -3,7 +3,7 @@ use crate::{ConnId, Lane, SiteId, console, script};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use broker::{Authentication, Credentials, Policy, Verdict};
+use broker::{Authentication, BridgeTerms, Credentials, Policy, Verdict};
 use core::fmt;
 use mqtt::Message;
 
@@ -18,6 +18,15 @@ pub enum Input<'a> {
         origin: &'a str,
         /// The user name that its certificate has proved, if it has: it goes before the one in CONNECT.
         identity: Option<&'a str>,
+    },
+    /// The local half of a bridge connected.
+    Bridged {
+        /// The host's name for the connection.
+        conn: ConnId,
+        /// What the bridge is called, for the log.
+        name: &'a str,
+        /// How its session is to be treated.
+        terms: &'a BridgeTerms,
     },
     /// Bytes from a client.
     Received {

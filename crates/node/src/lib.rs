@@ -9,6 +9,7 @@
 #![no_std]
 extern crate alloc;
 
+pub mod bridge;
 pub mod console;
 mod desk;
 pub mod door;
@@ -19,7 +20,7 @@ pub mod settings;
 mod system;
 
 pub use ::rules;
-pub use broker::{Access, Admission, Authentication, Credentials, Policy, Verdict, Welcome, Who};
+pub use broker::{Access, Admission, Authentication, BridgeTerms, Credentials, Policy, Verdict, Welcome, Who};
 pub use broker::{AttachId, Config as BrokerConfig, ConnId, Event as BrokerEvent, Outgoing, Stats as BrokerStats};
 pub use broker::{Drop, Role, SessionStatus, SubscriptionStatus, WhenFull};
 pub use console::Console;

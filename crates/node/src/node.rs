@@ -154,6 +154,9 @@ impl Node {
             Input::Opened { conn, origin, identity } => {
                 self.broker.handle(now, broker::Input::Opened { conn, origin, identity });
             }
+            Input::Bridged { conn, name, terms } => {
+                self.broker.handle(now, broker::Input::Bridged { conn, name, terms });
+            }
             Input::Received { conn, bytes } => self.broker.handle(now, broker::Input::Received { conn, bytes }),
             Input::Closed { conn } => self.broker.handle(now, broker::Input::Closed { conn }),
             Input::Drained { conn } => self.broker.handle(now, broker::Input::Drained { conn }),

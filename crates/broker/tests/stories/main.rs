@@ -5,6 +5,7 @@ use midge_broker as broker;
 
 mod aliases;
 mod answers;
+mod bridges;
 mod chaos;
 mod durable;
 mod methods;

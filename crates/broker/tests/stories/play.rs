@@ -8,7 +8,7 @@
 use crate::{broker, words};
 
 pub(crate) use broker::{Admission, Config, WhenFull};
-use broker::{AttachId, Broker, ConnId, Delivery, Input, Output, Role, Verdict, Welcome};
+use broker::{AttachId, BridgeTerms, Broker, ConnId, Delivery, Input, Output, Role, Verdict, Welcome};
 use mqtt::codec::{self, Progress};
 use mqtt::{Filter, Instant, Now, Version, Wall};
 use std::collections::BTreeMap;
@@ -187,6 +187,9 @@ impl Stage {
 
     fn client(&mut self, who: &str, what: &str) {
         let (verb, rest) = what.split_once(' ').unwrap_or((what, ""));
+        if verb == "BRIDGED" {
+            return self.bridged(who, rest);
+        }
         if matches!(verb, "CONNECT" | "OPEN") {
             let identity = rest.split(' ').find_map(|word| word.strip_prefix("cert="));
             self.open(who, words::version(rest), identity);
@@ -236,7 +239,25 @@ impl Stage {
         }
     }
 
+    /// `BRIDGED [relay] [forgets] [FILTER…]`; then `ALL CONNECT …`.
+    fn bridged(&mut self, who: &str, words: &str) {
+        let conn = self.enter(who, Version::V5);
+        let (options, filters): (Vec<_>, Vec<_>) =
+            words.split(' ').filter(|word| !word.is_empty()).partition(|word| matches!(*word, "relay" | "forgets"));
+        let terms = BridgeTerms {
+            relays: options.contains(&"relay"),
+            forgets_inbound: options.contains(&"forgets"),
+            filters: filters.into_iter().map(|filter| Filter::parse(filter).unwrap().to_buf()).collect(),
+        };
+        self.broker.handle(self.now, Input::Bridged { conn, name: "bridge", terms: &terms });
+    }
+
     fn open(&mut self, who: &str, version: Version, identity: Option<&str>) {
+        let conn = self.enter(who, version);
+        self.broker.handle(self.now, Input::Opened { conn, origin: "192.0.2.1:1", identity });
+    }
+
+    fn enter(&mut self, who: &str, version: Version) -> ConnId {
         self.generation += 1;
         let slot = (0..).find(|slot| self.clients.values().all(|client| client.conn.slot != *slot)).unwrap();
         let conn = ConnId { slot, generation: self.generation };
@@ -245,7 +266,7 @@ impl Stage {
             self.clients.insert(format!("{who}'"), old);
         }
         self.clients.insert(who.into(), Client { conn, version, stalled: false, unread: Vec::new() });
-        self.broker.handle(self.now, Input::Opened { conn, origin: "192.0.2.1:1", identity });
+        conn
     }
 
     fn participant(&mut self, who: &str, what: &str) {
@@ -409,5 +430,5 @@ impl Stage {
 }
 
 /// For the tables of roles.
-pub(crate) const ROLES: [Role; 7] =
-    [Role::Client, Role::Peer, Role::Bridge, Role::Rules, Role::Console, Role::Application, Role::System];
+pub(crate) const ROLES: [Role; 8] =
+    [Role::Client, Role::Peer, Role::Bridge, Role::Relay, Role::Rules, Role::Console, Role::Application, Role::System];

@@ -9,8 +9,9 @@ fn who_hears_whom() {
         .iter()
         .map(|&listener| ROLES.iter().map(|&speaker| if may_hear(listener, speaker) { 'x' } else { '.' }).collect())
         .collect();
-    // Client, Peer, Bridge, Rules, Console, Application, System; listeners are rows.
-    assert_eq!(table, ["xxxxxxx", "x.xxxx.", "xx.xxxx", "xxx.xxx", "xxxxxxx", "xxxxxxx", "......."]);
+    // Client, Peer, Bridge, Relay, Rules, Console, Application, System; listeners are rows.
+    let wanted = ["xxxxxxxx", "x.xxxxx.", "xx..xxxx", "xxxxxxxx", "xxxx.xxx", "xxxxxxxx", "xxxxxxxx", "........"];
+    assert_eq!(table, wanted);
 }
 
 #[test]
