@@ -186,6 +186,12 @@ fn steps() -> Vec<Step> {
         },
         Step {
             ring: 4,
+            name: "bridges to mosquitto and from it",
+            needs: &[Program("mosquitto"), Program("mosquitto_passwd"), Program("openssl"), Python("paho.mqtt.client")],
+            command: |target| python("tests/real/bridges.py", target),
+        },
+        Step {
+            ring: 4,
             name: "fuzz smoke",
             needs: &[Program("cargo-fuzz")],
             command: |_| fuzz::command(FUZZ_SMOKE_SECS),

@@ -36,7 +36,7 @@ impl Pauses {
         Self::between(Self::MIN, Self::MAX, seed)
     }
 
-    /// From `base` to `cap`.
+    /// From `base` to `cap`; where both are the same, there is no chance in them.
     pub(crate) fn between(base: Duration, cap: Duration, seed: u64) -> Self {
         Self { base, cap: cap.max(base), next: base, dice: seed }
     }
@@ -48,6 +48,9 @@ impl Pauses {
         }
         let pause = self.next;
         self.next = (pause * 2).min(self.cap);
+        if self.base == self.cap {
+            return pause;
+        }
         // A linear congruential step is random enough.
         self.dice = self.dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let half = pause / 2;

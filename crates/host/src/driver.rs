@@ -17,6 +17,7 @@ pub use socket::{Peer, Socketed};
 pub use storage::{Behind, Storage};
 
 use crate::access::{self, Gate, LoadError, Realms};
+use crate::bridge::{self, Bridges};
 use crate::clock::Clock;
 use crate::config::{self, Level};
 use crate::console::{self, Consoles};
@@ -54,6 +55,10 @@ pub enum Command {
     Mailbox(mailbox::News),
     /// Something for the script.
     Script(script::News),
+    /// News of a bridge.
+    Bridge(bridge::News),
+    /// Exactly these bridges from now on, or what is wrong with the file.
+    Bridges(Result<Vec<config::Bridge>, String>),
     /// Read again what may change while the site runs: the script's file.
     Reload,
     /// News from a console.
@@ -203,6 +208,8 @@ pub struct Driver {
     pub script: Surroundings,
     /// Its consoles.
     pub consoles: Consoles,
+    /// Its bridges to classic brokers.
+    pub bridges: Bridges,
     /// Its memory.
     pub storage: Storage,
     /// Where it tells what happens.
@@ -320,6 +327,20 @@ impl Driver {
             }
             Command::Tell(words) => self.log.line(now.wall, Level::Notice, words),
             Command::Manners(manners) => self.set_manners(now, manners),
+            Command::Bridge(news) => {
+                if let Some(caller) = self.bridges.news(now, news, &mut self.node, &mut self.log) {
+                    self.clients.adopt(self.event_loop.poll.registry(), caller, &mut self.node, now);
+                }
+            }
+            Command::Bridges(Ok(wanted)) => {
+                for id in self.bridges.orphans(&wanted, &self.node) {
+                    self.clients.end_bridge(&id, &mut self.node, now);
+                }
+                self.bridges.replace(now, wanted, &mut self.node, &mut self.log);
+            }
+            Command::Bridges(Err(why)) => {
+                self.log.line(now.wall, Level::Error, format_args!("The bridges stay as they were: {why}"));
+            }
             Command::Script(news) => self.script.news(now, news, &mut self.node, &mut self.log),
             Command::Reload => self.script.reload(now, &mut self.node, &mut self.log, Begin::Now),
             Command::Control(Request::Stop, asker) => {
@@ -390,7 +411,8 @@ impl Driver {
                 let dropped = self.event_loop.bus.mail_dropped();
                 let paths = self.paths.as_ref().map(|paths| (paths, dropped));
                 let doors = (&self.clients, &self.gate);
-                let status = status::Status::of(&self.about, now, &self.node, doors, &self.consoles, paths);
+                let mut status = status::Status::of(&self.about, now, &self.node, doors, &self.consoles, paths);
+                status.bridges = self.bridges.status(&self.node);
                 document(&status)
             }
             Request::Clients { after } => document(&listing::clients(&self.node, after.as_deref())),

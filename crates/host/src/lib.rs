@@ -4,6 +4,7 @@
 //! are routed or states merged is decided in the cores below it. Never: MQTT's rules, the mesh's protocol, NAT tricks.
 //! Start reading at [`site`] (start, ask, stop), then [`driver`] (one round of the loop).
 pub mod access;
+pub mod bridge;
 pub mod clock;
 pub mod config;
 pub mod console;

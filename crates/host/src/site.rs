@@ -1,5 +1,6 @@
 //! A running site, as a program holds it: start, ask, stop.
 use crate::access::{Gate, LoadError, Realms, Reloader};
+use crate::bridge::{self, Bridges};
 use crate::clock::Clock;
 use crate::config::{Bind, Config, ConsoleBind, Listener};
 use crate::console::{ConsoleServer, Consoles, Lobby};
@@ -24,7 +25,7 @@ use rendezvous::{PlaceId, Rendezvous, Token};
 use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::sync_channel;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -139,6 +140,7 @@ pub struct Site {
     bus: Bus,
     doors: Vec<Listener>,
     access: Reloader,
+    bridges: bridge::Reloader,
     listeners: Vec<SocketAddr>,
     thread: Option<JoinHandle<Ending>>,
     _control: ControlSocket,
@@ -186,9 +188,12 @@ impl Site {
         let storage = start_storage(store, bus.clone())?;
         let gate = open_gate(realms, bus.clone())?;
         let reloader = Reloader::new(&builder.config.listeners, bus.clone());
-        let control = serve_control(&data, consoles.lobby(), bus.clone(), reloader.clone())
+        let bridge_reloader = bridge::Reloader::new(builder.config.source.clone(), bus.clone());
+        let reloaders = (reloader.clone(), bridge_reloader.clone());
+        let control = serve_control(&data, consoles.lobby(), bus.clone(), reloaders)
             .map_err(system("can't open the control socket"))?;
         let http = builder.http(&bus)?;
+        let bridges = builder.bridges(bus.clone())?;
         let script = builder.surroundings(&clients.listeners(), consoles.address(), bus.clone())?;
         let about = builder.about(token.as_ref(), &data, damaged);
         let listeners = clients.listeners().into_iter().filter_map(|listener| tcp_address(&listener.bind)).collect();
@@ -202,6 +207,7 @@ impl Site {
             gate,
             paths,
             script,
+            bridges,
             storage,
             log: builder.log,
             about,
@@ -215,6 +221,7 @@ impl Site {
             bus,
             doors,
             access: reloader,
+            bridges: bridge_reloader,
             listeners,
             thread: Some(thread),
             _control: control,
@@ -261,11 +268,13 @@ impl Site {
     /// are treated accordingly. Files that can't be used leave what was there before, and a line in the log.
     pub fn reloader(&self) -> impl Fn() + Send + Sync + use<> {
         let (bus, doors, access) = (self.bus.clone(), self.doors.clone(), self.access.clone());
+        let bridges = self.bridges.clone();
         move || {
             bus.send(Command::Reload);
             bus.send(Command::Manners(doors.iter().map(Manner::of).collect()));
             // What is wrong with the files is in the log.
             let _ = access.reload();
+            let _ = bridges.reload();
         }
     }
 
@@ -382,13 +391,19 @@ fn serve_http(bind: SocketAddr, bus: Bus) -> Result<HttpServer, StartError> {
         .map_err(|error| StartError::Listen { address: Bind::Tcp(bind), error })
 }
 
-fn serve_control(data: &std::path::Path, lobby: Lobby, bus: Bus, reloader: Reloader) -> io::Result<ControlSocket> {
+fn serve_control(
+    data: &Path,
+    lobby: Lobby,
+    bus: Bus,
+    (access, bridges): (Reloader, bridge::Reloader),
+) -> io::Result<ControlSocket> {
     // `Bus` is Sync: its sender is, and so is the waker.
     control::serve(data, lobby, move |request| match request {
         // On the caller's thread: the driver has no time to read files.
-        Request::Reload => match reloader.reload() {
-            Ok(()) => Reply::Ok(serde_json::json!("reloaded")),
-            Err(error) => Reply::Error(format!("the old rules stay in force: {error}")),
+        Request::Reload => match (access.reload(), bridges.reload()) {
+            (Ok(()), Ok(())) => Reply::Ok(serde_json::json!("reloaded")),
+            (Err(error), _) => Reply::Error(format!("the old rules stay in force: {error}")),
+            (Ok(()), Err(error)) => Reply::Error(format!("the bridges stay as they were: {error}")),
         },
         request => ask(&bus, request),
     })
@@ -487,6 +502,12 @@ impl Builder {
         Ok(paths)
     }
 
+    fn bridges(&self, bus: Bus) -> Result<Bridges, StartError> {
+        let seed = fresh_seed()?.iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte));
+        bus.send(Command::Bridges(Ok(self.config.bridges.clone())));
+        Ok(Bridges::new(self.clock, bus, self.config.limits.packet_max, seed))
+    }
+
     fn surroundings(
         &self,
         listeners: &[Listener],
@@ -532,7 +553,7 @@ impl Builder {
     }
 
     /// What `status` shows besides the cores' state.
-    fn about(&self, token: Option<&Token>, data: &std::path::Path, damaged: Vec<String>) -> About {
+    fn about(&self, token: Option<&Token>, data: &Path, damaged: Vec<String>) -> About {
         About {
             name: self.name(),
             site: rendezvous::PeerKey::from_seed(&self.key).0,

@@ -1,5 +1,6 @@
 //! What `midge status` shows: one document for programs, and the same in lines for people.
 use crate::access::Gate;
+use crate::bridge::BridgeStatus;
 use crate::console::Consoles;
 use crate::driver::{Clients, Paths};
 use crate::identity::to_hex;
@@ -57,6 +58,9 @@ pub struct Status {
     pub console: ConsoleStatus,
     /// The mesh, if the site is in one.
     pub mesh: Option<MeshStatus>,
+    /// Bridges to classic brokers.
+    #[serde(default)]
+    pub bridges: Vec<BridgeStatus>,
 }
 
 /// The part of the consoles.
@@ -267,6 +271,7 @@ impl Status {
                 not_admitted: gate.counts.refused,
                 revoked: gate.counts.revoked,
             },
+            bridges: Vec::new(),
             mesh: about
                 .mesh
                 .clone()
@@ -413,6 +418,9 @@ impl fmt::Display for Status {
             script.fmt(f)?;
         }
         self.console.fmt(f)?;
+        for bridge in &self.bridges {
+            bridge.fmt(f)?;
+        }
         match &self.mesh {
             Some(mesh) => mesh.fmt(f),
             None => writeln!(f, "not in a mesh (midge create makes one, midge join TOKEN enters one)"),
@@ -489,6 +497,21 @@ impl fmt::Display for ScriptStatus {
             write!(f, ", {count} faults ({kind})")?;
         }
         writeln!(f)
+    }
+}
+
+impl fmt::Display for BridgeStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = match (&self.trouble, self.connected) {
+            (_, true) => "connected",
+            (Some(trouble), false) => trouble,
+            (None, false) => "not connected",
+        };
+        write!(f, "  bridge {} to {}: {state}; {} messages wait", self.name, self.address, self.queued)?;
+        match (self.dropped, self.refused) {
+            (0, 0) => writeln!(f),
+            (dropped, refused) => writeln!(f, ", {dropped} dropped, {refused} refused there"),
+        }
     }
 }
 

@@ -1,10 +1,12 @@
 //! A configuration as TOML: what `midge import` makes of a mosquitto.conf. Only what differs from midge's defaults.
 use super::report::{Report, Severity};
 use super::{
-    Access, Bind, CertificateName, Config, ConsoleBind, Facility, LIMITS, Level, Limits, Listener, LogTarget, LogTime,
-    Protocol, QueueFull, Tls, TlsVersion, Unit, units,
+    Access, Bind, Bridge, CertificateName, Config, ConsoleBind, Facility, LIMITS, Level, Limits, Listener, LogTarget,
+    LogTime, Protocol, QueueFull, Secret, StartType, Tls, TlsVersion, Unit, units,
 };
 use crate::store::SyncMode;
+use crate::tls::{ClientTls, Trust};
+use mqtt::Version;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
@@ -110,6 +112,7 @@ impl Writer {
                 }
             }
         }
+        self.bridges(&config.bridges);
         self.table("access", access(&config.access, &Access::default()));
         if config.console.bind == ConsoleBind::Off {
             self.table("console", vec![("bind", text("off"))]);
@@ -117,6 +120,98 @@ impl Writer {
         self.table("limits", limits(config));
         self.table("log", log(config));
     }
+}
+
+/// Those of all bridges stand above the first: lines of different ones are not told apart.
+impl Writer {
+    fn bridges(&mut self, bridges: &[Bridge]) {
+        for bridge in bridges {
+            self.text.push('\n');
+            let places = self.comments.0.keys().filter(|place| place.starts_with("bridge."));
+            for place in places.cloned().collect::<Vec<_>>() {
+                self.comment(&place);
+            }
+            self.line(format_args!("[[bridge]]"));
+            for (key, value) in bridge_pairs(bridge) {
+                self.line(format_args!("{key} = {value}"));
+            }
+        }
+    }
+}
+
+// A flat table.
+fn bridge_pairs(bridge: &Bridge) -> Vec<(&'static str, String)> {
+    let maybe_text = |value: &Option<&str>| value.map(text).unwrap_or_default();
+    let secs = |time: &std::time::Duration| time.as_secs().to_string();
+    let addresses: Vec<String> = bridge.addresses.iter().map(ToString::to_string).collect();
+    let topics: Vec<String> = bridge.topics.iter().map(|rule| text(&rule.words())).collect();
+    let mut pairs = vec![
+        ("name", text(&bridge.name)),
+        ("address", text(&addresses.join(" "))),
+        ("topics", format!("[{}]", topics.join(", "))),
+        ("relay", bridge.relays.to_string()),
+    ];
+    let all = &mut pairs;
+    push(all, "round_robin", (bridge.round_robin, false), bool::to_string);
+    push(all, "start_type", (bridge.start, StartType::Automatic), |start| match start {
+        StartType::Automatic => text("automatic"),
+        StartType::Lazy => text("lazy"),
+        StartType::Once => text("once"),
+    });
+    push(all, "threshold", (bridge.threshold, 10), u32::to_string);
+    push(all, "idle_timeout", (bridge.idle_timeout.as_secs(), 60), u64::to_string);
+    let (base, cap) = &bridge.restart;
+    push(all, "restart_timeout", ((secs(base), secs(cap)), ("5".into(), "30".into())), |(base, cap)| {
+        text(&format!("{base} {cap}"))
+    });
+    push(all, "bridge_protocol_version", (bridge.version, Version::V3_1_1), |version| match version {
+        Version::V3_1 => text("mqttv31"),
+        Version::V3_1_1 => text("mqttv311"),
+        Version::V5 => text("mqttv50"),
+    });
+    push(all, "remote_clientid", (bridge.remote_client_id.as_deref(), None), maybe_text);
+    push(all, "local_clientid", (bridge.local_client_id.as_deref(), None), maybe_text);
+    push(all, "remote_username", (bridge.user.as_deref(), None), maybe_text);
+    push(all, "remote_password", (bridge.password.as_ref().map(Secret::reveal), None), maybe_text);
+    push(all, "cleansession", (bridge.clean_session, false), bool::to_string);
+    push(all, "local_cleansession", (bridge.local_clean_session, None), |clean| clean.unwrap_or_default().to_string());
+    push(all, "keepalive_interval", (bridge.keep_alive_secs, 60), u16::to_string);
+    push(all, "try_private", (bridge.try_private, true), bool::to_string);
+    push(all, "notifications", (bridge.notifications, true), bool::to_string);
+    push(all, "notifications_local_only", (bridge.notifications_local_only, false), bool::to_string);
+    let topic = bridge.notification_topic.as_ref().map(mqtt::TopicBuf::as_str);
+    push(all, "notification_topic", (topic, None), maybe_text);
+    push(all, "bridge_attempt_unsubscribe", (bridge.attempt_unsubscribe, true), bool::to_string);
+    push(all, "bridge_outgoing_retain", (bridge.outgoing_retain, true), bool::to_string);
+    push(all, "bridge_max_packet_size", (bridge.packet_max.unwrap_or(0), 0), u32::to_string);
+    push(all, "bridge_receive_maximum", (bridge.receive_max.get(), u16::MAX), u16::to_string);
+    push(all, "bridge_session_expiry_interval", (bridge.session_expiry_secs.unwrap_or(0), 0), u32::to_string);
+    push(all, "bridge_bind_address", (bridge.from.map(|from| from.to_string()).as_deref(), None), maybe_text);
+    pairs.extend(bridge.tls.iter().flat_map(bridge_tls_pairs));
+    pairs
+}
+
+fn bridge_tls_pairs(tls: &ClientTls) -> Vec<(&'static str, String)> {
+    let mut pairs = match &tls.trust {
+        Trust::Authorities(paths) => paths.iter().map(|file| ("bridge_cafile", path(file))).collect(),
+        Trust::System | Trust::SystemAnd(_) => vec![("bridge_tls_use_os_certs", true.to_string())],
+    };
+    pairs.truncate(1);
+    if let Trust::Authorities(paths) = &tls.trust
+        && let Some(second) = paths.get(1)
+    {
+        pairs.push(("bridge_capath", path(second)));
+    }
+    if let Some((certificate, key)) = &tls.identity {
+        pairs.extend([("bridge_certfile", path(certificate)), ("bridge_keyfile", path(key))]);
+    }
+    push(&mut pairs, "bridge_insecure", (tls.any_name, false), bool::to_string);
+    push(&mut pairs, "bridge_alpn", (tls.alpn.as_deref(), None), |name| text(name.unwrap_or_default()));
+    push(&mut pairs, "bridge_tls_version", (tls.only, None), |version| match version {
+        Some(TlsVersion::V1_2) => text("tlsv1.2"),
+        Some(TlsVersion::V1_3) | None => text("tlsv1.3"),
+    });
+    pairs
 }
 
 fn text(value: &str) -> String {

@@ -1,6 +1,7 @@
 //! Every key of the TOML form but the limits: where it stands, what it takes, what holds without it, how it is read.
 use super::access::AccessWords;
 use super::address::{Address, RemoteBroker, TurnServer};
+use super::bridge;
 use super::report::quoted;
 use super::{
     AnalogPlace, Bind, CertificateName, Config, ConsoleBind, Facility, Level, LogTarget, LogTime, Mdns, Ntp, PinPlace,
@@ -72,6 +73,8 @@ pub(super) struct Draft {
     pub(super) access: AccessWords,
     /// The `[[listener]]` that is being read.
     pub(super) listener: ListenerDraft,
+    /// The `[[bridge]]` that is being read.
+    pub(super) bridge: Option<bridge::Draft>,
 }
 
 /// A listener whose keys are not all read yet.
@@ -106,7 +109,6 @@ const fn later(section: &'static str, name: &'static str, reason: &'static str) 
 /// Refused with these reasons, never ignored.
 pub(super) const NOT_BUILT: &[NotBuilt] = &[
     later("", "user", "users stand in a file: make it with midge passwd, and name it in [access] password_file"),
-    later("", "bridge", "bridges to classic brokers are not built yet"),
     later("", "rules", "scripts stand in [script]"),
     later("", "device", "pins stand in [pins], a serial line in [serial]"),
     later("", "pin", "pins stand in [pins]"),
@@ -131,6 +133,13 @@ pub(super) const SECTIONS: &[Section] = &[
         keys: ACCESS,
     },
     Section { name: "mesh", is_list: false, doc: "The other sites and the ways to them.", keys: MESH },
+    Section {
+        name: "bridge",
+        is_list: true,
+        doc: "A bridge to another broker ([bridges.md](bridges.md)); its keys are mosquitto's words. May be given several \
+              times. SIGHUP and `midge reload` begin, change and end bridges.",
+        keys: BRIDGE,
+    },
     Section {
         name: "http",
         is_list: false,
@@ -640,6 +649,293 @@ const LIMITS_KEYS: &[Key] = &[
     },
 ];
 
+const BRIDGE: &[Key] = &[
+    Key {
+        name: "name",
+        takes: "text",
+        default: "must be given",
+        example: "\"office\"",
+        doc: "What the bridge is called here: in the log, in `status` and in client identifiers.",
+        read: |draft, value| set(&mut draft.bridge, text(value).and_then(|name| bridge_named(value, name)).map(Some)),
+    },
+    Key {
+        name: "address",
+        takes: "text",
+        default: "must be given",
+        example: "\"broker.example:1883\"",
+        doc: "`HOST[:PORT]` of the other broker; several, with spaces between, are tried in their order.",
+        read: |draft, value| bridge_word(draft, "address", value),
+    },
+    Key {
+        name: "topics",
+        takes: "list of texts",
+        default: "must be given",
+        example: "[\"sensors/# out 1 \\\"\\\" cabin/\"]",
+        doc: "What passes, each as a `topic` line of mosquitto: `PATTERN [[[DIRECTION] QOS] LOCAL_PREFIX REMOTE_PREFIX]`, DIRECTION being `out`, `in` or `both`.",
+        read: |draft, value| bridge_topics(draft, value),
+    },
+    Key {
+        name: "round_robin",
+        takes: "`true` or `false`",
+        default: "`false`",
+        example: "true",
+        doc: "Each attempt takes the next address; else the first that answers is taken.",
+        read: |draft, value| bridge_word(draft, "round_robin", value),
+    },
+    Key {
+        name: "start_type",
+        takes: "`\"automatic\"`, `\"lazy\"` or `\"once\"`",
+        default: "`\"automatic\"`",
+        example: "\"lazy\"",
+        doc: "When it connects: at once and always again; when messages wait; at once and never again.",
+        read: |draft, value| bridge_word(draft, "start_type", value),
+    },
+    Key {
+        name: "threshold",
+        takes: "number",
+        default: "`10`",
+        example: "50",
+        doc: "Messages that wait before a lazy bridge connects.",
+        read: |draft, value| bridge_word(draft, "threshold", value),
+    },
+    Key {
+        name: "idle_timeout",
+        takes: "number of seconds",
+        default: "`60`",
+        example: "120",
+        doc: "How long no message passes before a lazy bridge disconnects.",
+        read: |draft, value| bridge_word(draft, "idle_timeout", value),
+    },
+    Key {
+        name: "restart_timeout",
+        takes: "number of seconds, or text with two",
+        default: "`\"5 30\"`",
+        example: "\"10 60\"",
+        doc: "The least and the longest pause between attempts.",
+        read: |draft, value| bridge_word(draft, "restart_timeout", value),
+    },
+    Key {
+        name: "relay",
+        takes: "`true` or `false`",
+        default: "`false`; in a mosquitto.conf `true`",
+        example: "true",
+        doc: "Hands on what other bridges bring, too. Two such bridges to one broker make circles.",
+        read: |draft, value| {
+            let read = boolean(value)?;
+            bridge_draft(draft, value)?.bridge.relays = read;
+            Ok(())
+        },
+    },
+    Key {
+        name: "bridge_protocol_version",
+        takes: "`\"mqttv31\"`, `\"mqttv311\"` or `\"mqttv50\"`",
+        default: "`\"mqttv311\"`",
+        example: "\"mqttv50\"",
+        doc: "What is spoken; properties pass with version 5 only.",
+        read: |draft, value| bridge_word(draft, "bridge_protocol_version", value),
+    },
+    Key {
+        name: "remote_clientid",
+        takes: "text",
+        default: "the machine's name, `.` and the bridge's",
+        example: "\"cabin\"",
+        doc: "Client identifier there.",
+        read: |draft, value| bridge_word(draft, "remote_clientid", value),
+    },
+    Key {
+        name: "local_clientid",
+        takes: "text",
+        default: "`local.` and the other one",
+        example: "\"bridge-office\"",
+        doc: "Client identifier of its session here.",
+        read: |draft, value| bridge_word(draft, "local_clientid", value),
+    },
+    Key {
+        name: "remote_username",
+        takes: "text",
+        default: "none",
+        example: "\"cabin\"",
+        doc: "User name there.",
+        read: |draft, value| bridge_word(draft, "remote_username", value),
+    },
+    Key {
+        name: "remote_password",
+        takes: "text",
+        default: "none",
+        example: "\"secret\"",
+        doc: "Password there.",
+        read: |draft, value| bridge_word(draft, "remote_password", value),
+    },
+    Key {
+        name: "cleansession",
+        takes: "`true` or `false`",
+        default: "`false`",
+        example: "true",
+        doc: "The other broker forgets the bridge, and what waits for it, when it is not connected.",
+        read: |draft, value| bridge_word(draft, "cleansession", value),
+    },
+    Key {
+        name: "local_cleansession",
+        takes: "`true` or `false`",
+        default: "as `cleansession`",
+        example: "false",
+        doc: "This one does: nothing waits for the other broker.",
+        read: |draft, value| bridge_word(draft, "local_cleansession", value),
+    },
+    Key {
+        name: "keepalive_interval",
+        takes: "number of seconds from 5 on",
+        default: "`60`",
+        example: "30",
+        doc: "How often a sign of life is asked for.",
+        read: |draft, value| bridge_word(draft, "keepalive_interval", value),
+    },
+    Key {
+        name: "try_private",
+        takes: "`true` or `false`",
+        default: "`true`",
+        example: "false",
+        doc: "Tells the other broker that this is a bridge (3.1 and 3.1.1): it then sends nothing back. Is tried without if that is refused.",
+        read: |draft, value| bridge_word(draft, "try_private", value),
+    },
+    Key {
+        name: "notifications",
+        takes: "`true` or `false`",
+        default: "`true`",
+        example: "false",
+        doc: "Whether it is connected is told here and there as `1` or `0`, retained.",
+        read: |draft, value| bridge_word(draft, "notifications", value),
+    },
+    Key {
+        name: "notifications_local_only",
+        takes: "`true` or `false`",
+        default: "`false`",
+        example: "true",
+        doc: "That is told here only.",
+        read: |draft, value| bridge_word(draft, "notifications_local_only", value),
+    },
+    Key {
+        name: "notification_topic",
+        takes: "text",
+        default: "`$SYS/broker/connection/REMOTE_CLIENTID/state`",
+        example: "\"bridges/office\"",
+        doc: "Where that is told.",
+        read: |draft, value| bridge_word(draft, "notification_topic", value),
+    },
+    Key {
+        name: "bridge_attempt_unsubscribe",
+        takes: "`true` or `false`",
+        default: "`true`",
+        example: "false",
+        doc: "Ends older subscriptions there for topics that do not come in.",
+        read: |draft, value| bridge_word(draft, "bridge_attempt_unsubscribe", value),
+    },
+    Key {
+        name: "bridge_outgoing_retain",
+        takes: "`true` or `false`",
+        default: "`true`",
+        example: "false",
+        doc: "Retained messages are retained there, too.",
+        read: |draft, value| bridge_word(draft, "bridge_outgoing_retain", value),
+    },
+    Key {
+        name: "bridge_max_packet_size",
+        takes: "number",
+        default: "`packet_max` of `[limits]`",
+        example: "100000",
+        doc: "Bytes of the largest packet, both ways.",
+        read: |draft, value| bridge_word(draft, "bridge_max_packet_size", value),
+    },
+    Key {
+        name: "bridge_receive_maximum",
+        takes: "number from 1 to 65535",
+        default: "`65535`",
+        example: "20",
+        doc: "Messages that may be in flight to it (5).",
+        read: |draft, value| bridge_word(draft, "bridge_receive_maximum", value),
+    },
+    Key {
+        name: "bridge_session_expiry_interval",
+        takes: "number of seconds, 0 is for ever",
+        default: "`0`",
+        example: "86400",
+        doc: "How long the other broker remembers it without a connection (5).",
+        read: |draft, value| bridge_word(draft, "bridge_session_expiry_interval", value),
+    },
+    Key {
+        name: "bridge_bind_address",
+        takes: "IP address",
+        default: "any",
+        example: "\"192.0.2.7\"",
+        doc: "Where to dial from.",
+        read: |draft, value| bridge_word(draft, "bridge_bind_address", value),
+    },
+    Key {
+        name: "bridge_cafile",
+        takes: "path",
+        default: "no TLS",
+        example: "\"/etc/midge/ca.pem\"",
+        doc: "TLS, with whoever these authorities believe; with `bridge_capath` a directory of such files.",
+        read: |draft, value| bridge_word(draft, "bridge_cafile", value),
+    },
+    Key {
+        name: "bridge_capath",
+        takes: "path",
+        default: "none",
+        example: "\"/etc/ssl/certs\"",
+        doc: "As `bridge_cafile`.",
+        read: |draft, value| bridge_word(draft, "bridge_capath", value),
+    },
+    Key {
+        name: "bridge_tls_use_os_certs",
+        takes: "`true` or `false`",
+        default: "`false`",
+        example: "true",
+        doc: "TLS, with whoever the machine's authorities believe.",
+        read: |draft, value| bridge_word(draft, "bridge_tls_use_os_certs", value),
+    },
+    Key {
+        name: "bridge_certfile",
+        takes: "path",
+        default: "none",
+        example: "\"/etc/midge/bridge.pem\"",
+        doc: "What it shows of itself; with `bridge_keyfile`.",
+        read: |draft, value| bridge_word(draft, "bridge_certfile", value),
+    },
+    Key {
+        name: "bridge_keyfile",
+        takes: "path",
+        default: "none",
+        example: "\"/etc/midge/bridge.key\"",
+        doc: "The key of it.",
+        read: |draft, value| bridge_word(draft, "bridge_keyfile", value),
+    },
+    Key {
+        name: "bridge_insecure",
+        takes: "`true` or `false`",
+        default: "`false`",
+        example: "true",
+        doc: "The certificate may have any name. Whoever has any certificate of those authorities can then be in the middle.",
+        read: |draft, value| bridge_word(draft, "bridge_insecure", value),
+    },
+    Key {
+        name: "bridge_alpn",
+        takes: "text",
+        default: "none",
+        example: "\"mqtt\"",
+        doc: "The application protocol that TLS asks for.",
+        read: |draft, value| bridge_word(draft, "bridge_alpn", value),
+    },
+    Key {
+        name: "bridge_tls_version",
+        takes: "`\"tlsv1.2\"` or `\"tlsv1.3\"`",
+        default: "both",
+        example: "\"tlsv1.3\"",
+        doc: "The one version of TLS that is spoken.",
+        read: |draft, value| bridge_word(draft, "bridge_tls_version", value),
+    },
+];
+
 const HTTP: &[Key] = &[Key {
     name: "bind",
     takes: "`\"ADDRESS:PORT\"`",
@@ -955,6 +1251,38 @@ const MDNS: &[Key] = &[
         },
     },
 ];
+
+fn bridge_named(value: &Value<'_>, name: &str) -> Result<bridge::Draft, Fault> {
+    bridge::Draft::new(name).map_err(|message| fault(value, message))
+}
+
+fn bridge_draft<'d>(draft: &'d mut Draft, value: &Value<'_>) -> Result<&'d mut bridge::Draft, Fault> {
+    draft.bridge.as_mut().ok_or_else(|| fault(value, "belongs to a bridge with a name".to_owned()))
+}
+
+/// Says a word of mosquitto; numbers and truth values may stand without quotes.
+fn bridge_word(draft: &mut Draft, word: &str, value: &Value<'_>) -> Result<(), Faults> {
+    let shown = match value.get_ref() {
+        DeValue::Boolean(truth) => truth.to_string(),
+        DeValue::Integer(_) => {
+            number(value).ok_or_else(|| fault(value, "write a number from 0 on".to_owned()))?.to_string()
+        }
+        _ => text(value)?.to_owned(),
+    };
+    let set = bridge_draft(draft, value)?.set(word, &shown);
+    set.map_err(|message| fault(value, message).into())
+}
+
+fn bridge_topics(draft: &mut Draft, value: &Value<'_>) -> Result<(), Faults> {
+    let DeValue::Array(items) = value.get_ref() else {
+        return Err(wrong_type(value, "a list of texts: [\"sensors/# out 1\"]").into());
+    };
+    let mut faults = Vec::new();
+    for item in items {
+        faults.extend(bridge_word(draft, "topic", item).err().into_iter().flat_map(|found| found.0));
+    }
+    if faults.is_empty() { Ok(()) } else { Err(Faults(faults)) }
+}
 
 fn serial(value: &Value<'_>) -> Result<Serial, Fault> {
     const BITRATE: u32 = 115_200;

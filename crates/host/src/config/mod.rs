@@ -5,6 +5,7 @@
 //! documentation are one table (`keys.rs`), the limits another (`limits.rs`).
 mod access;
 mod address;
+mod bridge;
 mod import;
 mod keys;
 mod limits;
@@ -22,6 +23,7 @@ mod units;
 pub(crate) use access::ASSIGNED_ID_PREFIX;
 pub use access::Access;
 pub use address::{Address, RemoteBroker, Secret, TurnServer};
+pub use bridge::{Bridge, StartType};
 pub use import::to_toml;
 pub use limits::{LIMITS, Limit, Limits, Unit};
 pub use listener::{Bind, CertificateName, Listener, Protocol, Tls, TlsVersion};
@@ -80,6 +82,10 @@ pub struct Config {
     pub mdns: Option<Mdns>,
     /// Where people at a console come in.
     pub console: Console,
+    /// Bridges to classic brokers.
+    pub bridges: Vec<Bridge>,
+    /// The file that all this was read from, if it was: what may change while the site runs is read from it again.
+    pub source: Option<PathBuf>,
 }
 
 /// Who this site is and where it keeps its state.
@@ -365,6 +371,8 @@ impl Default for Config {
             ntp: None,
             mdns: None,
             console: Console::default(),
+            bridges: Vec::new(),
+            source: None,
         }
     }
 }
@@ -405,7 +413,7 @@ fn everything() -> FilterBuf {
 /// Reads and checks a file; a file that can't be read is a problem like any other.
 pub fn read(path: &Path) -> Report {
     match read_bounded(path, FILE_BYTES_MAX) {
-        Ok(bytes) => check_with(&bytes, path, &mosquitto::from_disk),
+        Ok(bytes) => check_with(&bytes, path, &mosquitto::from_disk).of_file(),
         Err(error) => Report::unreadable(path, &error),
     }
 }

@@ -9,6 +9,7 @@ mod words;
 
 pub(super) use includes::{Include, from_disk, from_nowhere};
 
+use super::bridge;
 use super::keys::check_user;
 use super::report::{Heard, Mention, Problem, Report, Severity, nearest, quoted};
 use super::{
@@ -181,6 +182,15 @@ const DIRECTIVES: &[(&str, Apply)] = &[
         reader.config.retain_available = boolean(line.value)?;
         Ok(())
     }),
+    ("connection", |reader, line| reader.connection(line)),
+    ("local_username", |reader, line| {
+        reader.note(line, "without effect: no rules are asked about bridges, in mosquitto neither");
+        Ok(())
+    }),
+    ("local_password", |reader, line| {
+        reader.note(line, "without effect: no rules are asked about bridges, in mosquitto neither");
+        Ok(())
+    }),
     ("autosave_interval", |reader, line| {
         reader.note(line, "without effect: every change is stored at once");
         Ok(())
@@ -201,6 +211,14 @@ const REFUSED: &[(&str, &str)] = &[
     ("ciphers", "rustls offers only suites that are good today: take the line out"),
     ("ciphers_tls1.3", "rustls offers only suites that are good today: take the line out"),
     ("tls_engine", "engines of OpenSSL are unknown to rustls: take the line out"),
+    ("bridge_psk", "TLS with pre-shared keys is not spoken: rustls has none; name a bridge_cafile"),
+    ("bridge_identity", "TLS with pre-shared keys is not spoken: rustls has none; name a bridge_cafile"),
+    ("bridge_ciphers", "rustls offers only suites that are good today: take the line out"),
+    ("bridge_ciphers_tls1.3", "rustls offers only suites that are good today: take the line out"),
+    ("bridge_require_ocsp", "OCSP is not spoken: take the line out"),
+    ("bridge_tcp_keepalive", "MQTT's own keep-alive is what counts here: write keepalive_interval SECONDS"),
+    ("bridge_tcp_user_timeout", "MQTT's own keep-alive is what counts here: write keepalive_interval SECONDS"),
+    ("bridge_max_topic_alias", "topic aliases are not used between brokers: take the line out"),
     ("tls_engine_kpass_sha1", "engines of OpenSSL are unknown to rustls: take the line out"),
     ("auth_", PLUGINS),
     ("plugin", PLUGINS),
@@ -211,31 +229,8 @@ const REFUSED: &[(&str, &str)] = &[
 ];
 
 /// Directives of mosquitto 2 whose part is not built yet, by their beginnings, with the part.
-const NOT_BUILT: &[(&str, &str)] = &[
-    ("websockets_origin", "checking the origin of WebSockets is"),
-    ("mount_point", "mount points are"),
-    ("connection", "bridges are"),
-    ("address", "bridges are"),
-    ("bridge_", "bridges are"),
-    ("cleansession", "bridges are"),
-    ("clientid", "bridges are"),
-    ("idle_timeout", "bridges are"),
-    ("keepalive_interval", "bridges are"),
-    ("local_", "bridges are"),
-    ("notifications", "bridges are"),
-    ("notification_", "bridges are"),
-    ("notifications_", "bridges are"),
-    ("addresses", "bridges are"),
-    ("remote_", "bridges are"),
-    ("restart_timeout", "bridges are"),
-    ("round_robin", "bridges are"),
-    ("start_type", "bridges are"),
-    ("threshold", "bridges are"),
-    ("topic", "bridges are"),
-    ("try_private", "bridges are"),
-    ("username", "bridges are"),
-    ("password", "bridges are"),
-];
+const NOT_BUILT: &[(&str, &str)] =
+    &[("websockets_origin", "checking the origin of WebSockets is"), ("mount_point", "mount points are")];
 
 /// `include` reads the files of an `include_dir`.
 pub(super) fn check(text: &str, path: &Path, include: &Include<'_>) -> Report {
@@ -255,6 +250,7 @@ pub(super) fn check(text: &str, path: &Path, include: &Include<'_>) -> Report {
         },
         report,
         listeners: listeners::Drafts::default(),
+        bridge: None,
         log: LogWords { has_time: true, ..LogWords::default() },
         included: &included,
         source: 0,
@@ -264,6 +260,7 @@ pub(super) fn check(text: &str, path: &Path, include: &Include<'_>) -> Report {
         reader.line(index + 1, raw);
     }
     reader.finish_listeners();
+    reader.finish_bridge();
     reader.finish_log();
     reader.report.finish(reader.config)
 }
@@ -306,6 +303,8 @@ struct Reader<'t> {
     config: Config,
     report: Report,
     listeners: listeners::Drafts,
+    /// The bridge that is being read, and the line that begins it.
+    bridge: Option<(bridge::Draft, Place)>,
     log: LogWords,
     included: &'t Included,
     source: usize,
@@ -348,10 +347,42 @@ impl<'t> Reader<'t> {
         }
         let outcome = match DIRECTIVES.iter().find(|(known, _)| *known == name) {
             Some((_, apply)) => apply(self, line),
+            None if bridge::Draft::knows(name) => self.bridge_word(line),
             None => Err(unknown(name)),
         };
         if let Err(message) = outcome {
             self.tell(place, name, message, Severity::Error);
+        }
+    }
+
+    /// Lines of bridges follow from here on.
+    fn connection(&mut self, line: Line<'_>) -> Result<(), String> {
+        self.finish_bridge();
+        if self.config.bridges.len() >= bridge::BRIDGES_MAX {
+            return Err(format!("found more than {} bridges: write fewer", bridge::BRIDGES_MAX));
+        }
+        let mut draft = bridge::Draft::new(line.value)?;
+        // As mosquitto's do.
+        draft.bridge.relays = true;
+        self.bridge = Some((draft, line.place));
+        Ok(())
+    }
+
+    fn bridge_word(&mut self, line: Line<'_>) -> Result<(), String> {
+        let Some((draft, _)) = &mut self.bridge else {
+            return Err("belongs to a bridge: write it below a line connection NAME".to_owned());
+        };
+        draft.set(line.name, line.value)
+    }
+
+    fn finish_bridge(&mut self) {
+        let Some((draft, place)) = self.bridge.take() else { return };
+        match draft.finish() {
+            Ok(bridge) => match bridge.clash(&self.config.bridges) {
+                None => self.config.bridges.push(bridge),
+                Some(message) => self.tell(place, "connection", message, Severity::Error),
+            },
+            Err(message) => self.tell(place, "connection", message, Severity::Error),
         }
     }
 

@@ -1,6 +1,7 @@
 //! The TOML form. The document is walked by hand along the table of keys, not by `serde`, which would stop at the
 //! first problem.
 use super::access::AccessWords;
+use super::bridge::BRIDGES_MAX;
 use super::keys::{self, Draft, Fault, Key, ListenerDraft, NOT_BUILT, SECTIONS, Section, TLS_SECTION, Value};
 use super::limits::{Limit, Unit};
 use super::report::{FileKind, Mention, Report, nearest, place, quoted};
@@ -17,7 +18,12 @@ pub(super) fn check(text: &str, path: &Path) -> Report {
     let mut reader = Reader {
         text,
         report: Report::new(path),
-        draft: Draft { config: Config::default(), access: AccessWords::default(), listener: ListenerDraft::default() },
+        draft: Draft {
+            config: Config::default(),
+            access: AccessWords::default(),
+            listener: ListenerDraft::default(),
+            bridge: None,
+        },
         listeners: Vec::new(),
         limits_given: BTreeMap::new(),
     };
@@ -47,6 +53,7 @@ impl Reader<'_> {
         let (access, others): (Vec<_>, Vec<_>) = document.iter().partition(|(name, _)| name.get_ref() == "access");
         for (name, value) in access.into_iter().chain(others) {
             match SECTIONS.iter().find(|section| section.name == name.get_ref()) {
+                Some(section) if section.name == "bridge" => self.bridges(section, value),
                 Some(section) if section.is_list => self.listener_list(section, value),
                 Some(section) => match value.get_ref() {
                     DeValue::Table(table) => self.section(section, table),
@@ -208,6 +215,51 @@ impl Reader<'_> {
             self.draft.listener = ListenerDraft::default();
             self.section(section, table);
             self.listener(item.span(), table);
+        }
+    }
+
+    fn bridges(&mut self, section: &'static Section, value: &Value<'_>) {
+        let DeValue::Array(items) = value.get_ref() else {
+            return self.misshapen(value.span(), section);
+        };
+        for item in items.iter().take(BRIDGES_MAX) {
+            match item.get_ref() {
+                DeValue::Table(table) => self.bridge(section, item.span(), table),
+                _ => self.misshapen(item.span(), section),
+            }
+        }
+        if items.len() > BRIDGES_MAX {
+            let message = format!("found {} bridges: write at most {BRIDGES_MAX}", items.len());
+            self.error(value.span(), section.name.to_owned(), message);
+        }
+    }
+
+    /// Turns the keys of one `[[bridge]]` into a bridge, the name first.
+    fn bridge(&mut self, section: &'static Section, header: Range<usize>, table: &DeTable<'_>) {
+        let Some(name) = table.iter().find(|(key, _)| key.get_ref() == "name") else {
+            let message = "found no name: write name = \"office\"".to_owned();
+            return self.error(header, "bridge.name".to_owned(), message);
+        };
+        self.draft.bridge = None;
+        let before = self.report.problems().len();
+        self.section(section, &std::iter::once((name.0.clone(), name.1.clone())).collect());
+        if self.draft.bridge.is_none() {
+            // A bad name has been reported.
+            return;
+        }
+        let others = table.iter().filter(|(key, _)| key.get_ref() != "name");
+        self.section(section, &others.map(|(key, value)| (key.clone(), value.clone())).collect());
+        let Some(draft) = self.draft.bridge.take() else { return };
+        if self.report.problems().len() > before {
+            // What is missing may be what was wrong.
+            return;
+        }
+        match draft.finish() {
+            Ok(bridge) => match bridge.clash(&self.draft.config.bridges) {
+                None => self.draft.config.bridges.push(bridge),
+                Some(message) => self.error(name.1.span(), "bridge.name".to_owned(), message),
+            },
+            Err(message) => self.error(header, "bridge".to_owned(), message),
         }
     }
 

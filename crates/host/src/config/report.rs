@@ -259,6 +259,12 @@ impl Report {
         }
     }
 
+    /// It was read from where its path says.
+    pub(super) fn of_file(mut self) -> Self {
+        self.config.source = Some(self.path().to_owned());
+        self
+    }
+
     /// Whether a site may start with this file.
     pub fn is_ok(&self) -> bool {
         self.left_out == 0 && self.problems.iter().all(|problem| problem.severity == Severity::Note)

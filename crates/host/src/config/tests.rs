@@ -123,9 +123,10 @@ fn every_example_of_a_key_is_accepted_and_every_default_too() {
     for section in SECTIONS {
         for key in section.keys {
             let bind = match (section.name, key.name) {
-                ("listener", "mode") => "bind = \"unix:/run/m.sock\"\n",
-                ("listener", name) if name != "bind" => "bind = \"127.0.0.1:1\"\n",
-                _ => "",
+                ("listener", "mode") => "bind = \"unix:/run/m.sock\"\n".to_owned(),
+                ("listener", name) if name != "bind" => "bind = \"127.0.0.1:1\"\n".to_owned(),
+                ("bridge", name) => bridge_around(name),
+                _ => String::new(),
             };
             let text = format!("{}\n{bind}{} = {}\n", header(section), key.name, key.example);
             good(toml(&text));
@@ -145,6 +146,18 @@ fn every_example_of_a_key_is_accepted_and_every_default_too() {
         let text = format!("[limits]\n{} = {quote}{}{quote}\n", limit.name, limit.unit.show(limit.default));
         assert_eq!(good(toml(&text)), Config::default(), "{text}");
     }
+}
+
+/// What a bridge must have besides this key.
+fn bridge_around(key: &str) -> String {
+    let mut lines = vec![("name", "\"a\""), ("address", "\"b\""), ("topics", "[\"x\"]")];
+    match key {
+        "bridge_certfile" => lines.extend([("bridge_cafile", "\"c\""), ("bridge_keyfile", "\"k\"")]),
+        "bridge_keyfile" => lines.extend([("bridge_cafile", "\"c\""), ("bridge_certfile", "\"c\"")]),
+        "bridge_insecure" | "bridge_alpn" | "bridge_tls_version" => lines.push(("bridge_cafile", "\"c\"")),
+        _ => {}
+    }
+    lines.iter().filter(|(name, _)| *name != key).map(|(name, value)| format!("{name} = {value}\n")).collect()
 }
 
 #[test]
@@ -392,7 +405,6 @@ fn what_is_not_built_is_refused_with_its_line() {
             ("[mesh]\nsession_scope = \"mesh\"", &["2:17: mesh.session_scope: … not built yet"]),
             ("[mesh]\nmailbox = [\"wss://b.example\"]", &["2:12: mesh.mailbox: … not reached over HTTP"]),
             ("[rules]\nfile = \"x\"", &["1:2: rules: … scripts stand in [script]"]),
-            ("[[bridge]]", &["1:3: bridge: … not built yet"]),
         ],
     );
     for later in keys::NOT_BUILT {
@@ -554,7 +566,6 @@ fn what_a_mosquitto_conf_is_told() {
             ("check_retain_source true", &["1:21: check_retain_source: … write false"]),
             ("acl_file /x\nper_listener_settings true", &["2:23: per_listener_settings: … stands too late"]),
             ("auto_id_prefix", &["1:1: auto_id_prefix: … found nothing"]),
-            ("connection a\naddress b\ntopic # both", &["1:12: connection: … bridges", "2:9: address:", "3:7: topic:"]),
             ("include_dir /etc/mosquitto/conf.d", &["1:13: include_dir: … by files only"]),
             ("tls_version tlsv1.1", &["1:13: tls_version: … write tlsv1.2"]),
             ("psk_file /x", &["1:10: psk_file: … pre-shared keys"]),
@@ -596,6 +607,110 @@ fn what_a_mosquitto_conf_is_told() {
             ("log_type loud", &["1:10: log_type: … information"]),
             ("persistent_client_expiration 5 x", &["1:30: persistent_client_expiration: … y"]),
             ("persistent_client_expiration ü", &["1:30: persistent_client_expiration: … y"]),
+        ],
+    );
+}
+
+const BRIDGES_CONF: &str = "connection office\naddress a.example b.example:8883\nround_robin true\ntopic # both 2 here/ there/\ntopic x\n\
+         topic \"\" in 1 a b\nremote_clientid c\nlocal_clientid d\nusername u\npassword p\ncleansession true\n\
+         local_cleansession false\nkeepalive_interval 9\nnotifications_local_only true\nnotification_topic n/t\n\
+         try_private false\nstart_type lazy\nthreshold 3\nidle_timeout 7\nrestart_timeout 2 50\n\
+         bridge_protocol_version mqttv50\nbridge_attempt_unsubscribe false\nbridge_outgoing_retain false\n\
+         bridge_max_packet_size 9999\nbridge_receive_maximum 7\nbridge_session_expiry_interval 99\n\
+         bridge_bind_address 127.0.0.1\nbridge_cafile /ca\nbridge_certfile /c\nbridge_keyfile /k\n\
+         bridge_insecure true\nbridge_alpn mqtt\nbridge_tls_version tlsv1.3\nconnection second\naddress b\ntopic y";
+
+const BRIDGES_TOML: &str = r#"
+        [[bridge]]
+        topics = ['# both 2 here/ there/', "x", '"" in 1 a b']
+        name = "office"
+        address = "a.example b.example:8883"
+        round_robin = true
+        remote_clientid = "c"
+        local_clientid = "d"
+        remote_username = "u"
+        remote_password = "p"
+        cleansession = true
+        local_cleansession = false
+        keepalive_interval = 9
+        notifications_local_only = true
+        notification_topic = "n/t"
+        try_private = false
+        start_type = "lazy"
+        threshold = 3
+        idle_timeout = 7
+        restart_timeout = "2 50"
+        relay = true
+        bridge_protocol_version = "mqttv50"
+        bridge_attempt_unsubscribe = false
+        bridge_outgoing_retain = false
+        bridge_max_packet_size = 9_999
+        bridge_receive_maximum = 7
+        bridge_session_expiry_interval = 99
+        bridge_bind_address = "127.0.0.1"
+        bridge_cafile = "/ca"
+        bridge_certfile = "/c"
+        bridge_keyfile = "/k"
+        bridge_insecure = true
+        bridge_alpn = "mqtt"
+        bridge_tls_version = "tlsv1.3"
+        [[bridge]]
+        name = "second"
+        address = "b"
+        topics = ["y"]
+        relay = true
+        "#;
+
+#[test]
+fn bridges_in_both_forms() {
+    let (old, new) = (good(conf(BRIDGES_CONF)), good(toml(BRIDGES_TOML)));
+    assert_eq!(old.bridges, new.bridges);
+    let [first, second] = &old.bridges[..] else { panic!("two bridges") };
+    let relay = second.relay("cabin", 1000);
+    assert_eq!((&*relay.remote_client_id, &*relay.local_client_id), ("cabin.second", "local.cabin.second"));
+    let state = relay.notification.map(|told| told.topic.as_str().to_owned());
+    assert_eq!(state.as_deref(), Some("$SYS/broker/connection/cabin.second/state"));
+    assert_eq!((relay.packet_max, relay.clean_local, first.relay("cabin", 1000).packet_max), (1000, false, 9999));
+    assert!(!format!("{old:?}").contains("\"p\""), "a password in the log");
+}
+
+#[test]
+fn what_bridges_are_told() {
+    told(
+        conf,
+        &[
+            ("topic # both", &["1:7: topic: … below a line connection"]),
+            ("connection a", &["1:12: connection: … address is missing"]),
+            ("connection a\naddress b", &["1:12: connection: … nothing passes"]),
+            (
+                "connection a\naddress b\ntopic # out 3",
+                &["1:12: connection: … nothing passes", "3:7: topic: … PATTERN"],
+            ),
+            ("connection a\naddress b\ntopic x\nbridge_insecure true", &["1:12: connection: … authorities"]),
+            ("connection a\naddress b\ntopic x\nbridge_psk 1", &["4:12: bridge_psk: … pre-shared keys"]),
+            ("connection a\naddress b\ntopic x\nrestart_timeout 9 3", &["4:17: restart_timeout: … longest pause"]),
+            ("connection a\naddress b\ntopic x\nkeepalive_interval 4", &["4:20: keepalive_interval: … 5 to 65535"]),
+            ("connection a\naddress b\ntopic x\nconnection a\naddress b\ntopic x", &["4:12: connection: … twice"]),
+            (
+                "connection a\naddress b\ntopic x\nclientid i\nconnection c\naddress b\ntopic x\nclientid i",
+                &["5:12: connection: … session of \"a\""],
+            ),
+            ("connection a/b", &["1:12: connection: … without spaces"]),
+        ],
+    );
+    told(
+        toml,
+        &[
+            ("[[bridge]]", &["1:1: bridge.name: … found no name"]),
+            ("[[bridge]]\nname = \"a\"", &["1:1: bridge: … address is missing"]),
+            (
+                "[[bridge]]\nname = \"a\"\naddress = \"b\"\ntopics = [\"x\", \"# up\"]\nthresold = 1\nthreshold = true",
+                &[
+                    "4:16: bridge.topics: … PATTERN",
+                    "5:1: bridge.thresold: … threshold",
+                    "6:13: bridge.threshold: … number",
+                ],
+            ),
         ],
     );
 }

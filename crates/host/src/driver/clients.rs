@@ -4,11 +4,13 @@
 use super::admission::{Admission, Denial, Origin, Origins, Refused};
 use super::socket::{Listening, Peer, Socketed};
 use crate::access::{Door, Guest, Proving};
+use crate::bridge::Caller;
 use crate::config::{self, Bind};
 use crate::gateway::{Gateway, Introduction, Manner, News, Order, WRITE_WINDOW};
 use mio::{Interest, Registry, Token};
 use mqtt::{Instant, Now};
-use node::{ConnId, Input, Node};
+use node::bridge::farewell;
+use node::{BridgeTerms, ConnId, Input, Node};
 use slab::Slab;
 use std::io::{self, IoSlice, Read, Write};
 use std::sync::Arc;
@@ -23,6 +25,9 @@ const ACCEPT_BUDGET: usize = 256;
 const STARVED_PAUSE: Duration = Duration::from_millis(100);
 /// Pieces of one vectored write.
 const PIECES_MAX: usize = 64;
+
+/// Of connections that came through none.
+const NO_LISTENER: u32 = u32::MAX;
 
 /// All listeners and connections.
 #[derive(Debug)]
@@ -72,6 +77,24 @@ struct Connection {
     hung_up: bool,
     dirty: bool,
     closing: bool,
+}
+
+impl Connection {
+    fn new(stream: Stream, generation: u32, (listener, origin): (u32, Option<Origin>)) -> Self {
+        Self {
+            stream,
+            generation,
+            listener,
+            origin,
+            guest: None,
+            proving: None,
+            reading: Reading::Idle,
+            writing: Writing::Free,
+            hung_up: false,
+            dirty: false,
+            closing: false,
+        }
+    }
 }
 
 /// How bytes come and go.
@@ -300,25 +323,40 @@ impl Clients {
                 Stream::Own(socket)
             }
         };
-        self.connections.insert(Connection {
-            stream,
-            generation: self.generation,
-            listener: index as u32,
-            origin,
-            guest: None,
-            proving: None,
-            reading: Reading::Idle,
-            writing: Writing::Free,
-            hung_up: false,
-            dirty: false,
-            closing: false,
-        });
+        self.connections.insert(Connection::new(stream, self.generation, (index as u32, origin)));
         if let Some(listener) = self.listeners.get_mut(index) {
             listener.connections += 1;
         }
         if !is_gated {
             node.handle(now, Input::Opened { conn, origin: &peer.to_string(), identity: None });
         }
+    }
+
+    /// Lets a bridge of this site in.
+    pub fn adopt(&mut self, registry: &Registry, caller: Caller, node: &mut Node, now: Now) {
+        let mut socket = Socketed::Unix(caller.socket);
+        let slot = self.connections.vacant_key();
+        if registry
+            .register(&mut socket, Token(self.first_token + slot), Interest::READABLE | Interest::WRITABLE)
+            .is_err()
+        {
+            // The bridge sees that it is not let in, and comes again.
+            return;
+        }
+        self.generation = self.generation.wrapping_add(1);
+        let conn = ConnId { slot: slot as u32, generation: self.generation };
+        self.connections.insert(Connection::new(Stream::Own(socket), self.generation, (NO_LISTENER, None)));
+        node.handle(now, Input::Bridged { conn, name: &caller.name, terms: &caller.terms });
+    }
+
+    /// Ends the session of a bridge that is no more.
+    pub fn end_bridge(&mut self, client_id: &str, node: &mut Node, now: Now) {
+        self.generation = self.generation.wrapping_add(1);
+        let conn = ConnId { slot: self.connections.vacant_key() as u32, generation: self.generation };
+        let terms = BridgeTerms { relays: false, forgets_inbound: false, filters: Vec::new() };
+        node.handle(now, Input::Bridged { conn, name: "bridge", terms: &terms });
+        node.handle(now, Input::Received { conn, bytes: &farewell(client_id) });
+        node.handle(now, Input::Closed { conn });
     }
 
     /// Whether a client from there may come.

@@ -97,6 +97,19 @@ impl TopicRule {
         })
     }
 
+    /// As it was written: pattern, direction, QoS and both prefixes, with `""` for what is empty.
+    pub fn words(&self) -> String {
+        let shown = |word: &str| if word.is_empty() { String::from("\"\"") } else { word.into() };
+        let pattern = self.local.as_str().strip_prefix(&*self.local_prefix).unwrap_or_default();
+        let direction = match self.direction {
+            Direction::Out => "out",
+            Direction::In => "in",
+            Direction::Both => "both",
+        };
+        let (local, remote) = (shown(&self.local_prefix), shown(&self.remote_prefix));
+        format!("{} {direction} {} {local} {remote}", shown(pattern), self.qos as u8)
+    }
+
     /// Which way.
     pub fn direction(&self) -> Direction {
         self.direction
@@ -217,6 +230,12 @@ mod tests {
         ] {
             check(rules, way, topic, expected);
         }
+    }
+
+    #[test]
+    fn a_rule_says_how_it_was_written() {
+        assert_eq!(rule("#", Direction::In, "a/", "").words(), "# in 1 a/ \"\"");
+        assert_eq!(rule("", Direction::Both, "a", "b").words(), "\"\" both 1 a b");
     }
 
     #[test]

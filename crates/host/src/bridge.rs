@@ -1,0 +1,318 @@
+//! Bridges to classic brokers: each has a thread, on which [`node::bridge::Relay`] talks to both brokers. Its way to
+//! this one is a pair of connected sockets, so that to the driver it is a connection like others, and whoever is slow
+//! is waited for by the kernel's means. The driver has a [`Bridges`], which begins and ends them.
+mod worker;
+
+use crate::clock::Clock;
+use crate::config::{self, Level};
+use crate::driver::{Bus, Command};
+use crate::log::Log;
+use crate::resolve;
+use mio::net::UnixStream;
+use mqtt::{Message, MessageOptions, Now, QoS};
+use node::{BridgeTerms, Input, Node};
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+use worker::{Note, Thread};
+
+/// What a bridge tells the driver.
+#[derive(Debug)]
+pub struct News {
+    number: u64,
+    what: What,
+}
+
+#[derive(Debug)]
+enum What {
+    /// It comes in.
+    Open { socket: UnixStream, forgets_inbound: bool },
+    /// Messages pass, to this address.
+    Connected { address: String },
+    /// Not, or no longer.
+    Disconnected { why: String },
+    /// A lazy one rests until messages wait.
+    Resting,
+    /// A line for the log.
+    Said(String),
+    /// It is no more, and its session neither.
+    Gone,
+}
+
+/// Messages that did not pass.
+#[derive(Debug, Default)]
+struct Counts {
+    dropped: AtomicU64,
+    refused: AtomicU64,
+}
+
+/// A connection to this broker that a bridge wants.
+#[derive(Debug)]
+pub struct Caller {
+    /// Its end of the pair.
+    pub socket: UnixStream,
+    /// What the bridge is called.
+    pub name: String,
+    /// How its session is to be treated.
+    pub terms: BridgeTerms,
+}
+
+/// How a bridge is, for `status`.
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+pub struct BridgeStatus {
+    /// What it is called.
+    pub name: String,
+    /// Where it is connected, or would be.
+    pub address: String,
+    /// Whether messages pass.
+    pub connected: bool,
+    /// Why not; a lazy bridge without messages has nothing to say.
+    pub trouble: Option<String>,
+    /// Messages that wait here.
+    pub queued: usize,
+    /// Messages that no rule has, or that one side takes not at all.
+    pub dropped: u64,
+    /// Messages that the other broker has refused.
+    pub refused: u64,
+}
+
+/// All bridges of a site.
+pub struct Bridges {
+    clock: Clock,
+    bus: Bus,
+    machine: String,
+    packet_max: u32,
+    seed: u64,
+    numbers: u64,
+    running: Vec<Bridge>,
+    /// Those whose threads are to give up their sessions; then they may be followed by others of the same name.
+    going: Vec<Bridge>,
+    /// What is to begin once the older ones of the same name are gone.
+    waiting: Vec<config::Bridge>,
+}
+
+struct Bridge {
+    number: u64,
+    config: config::Bridge,
+    relay: node::bridge::Config,
+    thread: Thread,
+    counts: Arc<Counts>,
+    address: String,
+    connected: bool,
+    trouble: Option<String>,
+    /// What the state topic says.
+    told: Option<bool>,
+}
+
+impl std::fmt::Debug for Bridges {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Bridges").field("running", &self.running.len()).finish_non_exhaustive()
+    }
+}
+
+impl Bridges {
+    /// None; [`Bridges::replace`] begins them. `seed` spreads their pauses.
+    pub fn new(clock: Clock, bus: Bus, packet_max: u32, seed: u64) -> Self {
+        Self {
+            clock,
+            bus,
+            machine: resolve::machine_name(),
+            packet_max,
+            seed,
+            numbers: 0,
+            running: Vec::new(),
+            going: Vec::new(),
+            waiting: Vec::new(),
+        }
+    }
+
+    /// Exactly these bridges from now on; those that stay the same do not notice.
+    pub fn replace(&mut self, now: Now, wanted: Vec<config::Bridge>, node: &mut Node, log: &mut Log) {
+        let (stay, go): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.running).into_iter().partition(|bridge| wanted.contains(&bridge.config));
+        self.running = stay;
+        for bridge in go {
+            let follows = wanted.iter().find(|next| next.name == bridge.config.name);
+            let relay = follows.map(|next| next.relay(&self.machine, self.packet_max));
+            // What waits in the session is still wanted if its successor has the same one.
+            let keeps =
+                relay.is_some_and(|next| next.local_client_id == bridge.relay.local_client_id && !next.clean_local);
+            bridge.thread.note(if keeps { Note::Leave } else { Note::Erase });
+            self.going.push(bridge);
+        }
+        self.waiting = wanted;
+        self.begin_waiting(now, node, log);
+    }
+
+    /// Sessions of bridges that the configuration had before the start, and has no longer.
+    pub fn orphans(&self, wanted: &[config::Bridge], node: &Node) -> Vec<String> {
+        if self.numbers > 0 {
+            // Bridges that end while the site runs take their sessions with them.
+            return Vec::new();
+        }
+        let ids: BTreeSet<_> =
+            wanted.iter().map(|bridge| bridge.relay(&self.machine, self.packet_max).local_client_id).collect();
+        let sessions = node.broker().sessions().filter(|session| session.user == Some(node::bridge::SESSION_USER));
+        sessions.map(|session| session.client_id.to_owned()).filter(|id| !ids.contains(id)).collect()
+    }
+
+    fn begin_waiting(&mut self, now: Now, node: &mut Node, log: &mut Log) {
+        let busy: BTreeSet<_> = self.going.iter().map(|bridge| bridge.config.name.clone()).collect();
+        for config in std::mem::take(&mut self.waiting) {
+            if busy.contains(&config.name) {
+                self.waiting.push(config);
+            } else if !self.running.iter().any(|bridge| bridge.config == config) {
+                self.begin(now, config, node, log);
+            }
+        }
+    }
+
+    fn begin(&mut self, now: Now, config: config::Bridge, node: &mut Node, log: &mut Log) {
+        self.numbers += 1;
+        let (number, bus) = (self.numbers, self.bus.clone());
+        let relay = config.relay(&self.machine, self.packet_max);
+        let counts = Arc::new(Counts::default());
+        let tell = move |what| bus.send(Command::Bridge(News { number, what }));
+        let seed = self.seed.wrapping_add(number);
+        let started = Thread::start((&config, relay.clone()), (self.clock, seed), Arc::clone(&counts), tell);
+        let address = config.addresses.first().map(ToString::to_string).unwrap_or_default();
+        match started {
+            Ok(thread) => {
+                let (connected, trouble, told) = (false, None, None);
+                let mut bridge = Bridge { number, config, relay, thread, counts, address, connected, trouble, told };
+                bridge.tell_state(now, node);
+                self.running.push(bridge);
+            }
+            Err(error) => {
+                let words = format_args!("Bridge {}: the system has no thread for it: {error}.", config.name);
+                log.line(now.wall, Level::Error, words);
+            }
+        }
+    }
+
+    /// Something about a bridge. Returns whom to let in.
+    pub fn news(&mut self, now: Now, news: News, node: &mut Node, log: &mut Log) -> Option<Caller> {
+        let News { number, what } = news;
+        if let What::Gone = what {
+            if let Some(at) = self.going.iter().position(|bridge| bridge.number == number) {
+                let bridge = self.going.swap_remove(at);
+                if !self.waiting.iter().any(|next| next.name == bridge.config.name) {
+                    bridge.forget_state(now, node);
+                }
+            }
+            self.begin_waiting(now, node, log);
+            return None;
+        }
+        let mut all = self.running.iter_mut().chain(&mut self.going);
+        let bridge = all.find(|bridge| bridge.number == number)?;
+        bridge.hear(now, what, node, log)
+    }
+
+    /// How they are.
+    pub fn status(&self, node: &Node) -> Vec<BridgeStatus> {
+        let sessions = || node.broker().sessions();
+        let queued = |id: &str| sessions().find(|session| session.client_id == id).map_or(0, |session| session.queued);
+        self.running
+            .iter()
+            .map(|bridge| BridgeStatus {
+                name: bridge.config.name.clone(),
+                address: bridge.address.clone(),
+                connected: bridge.connected,
+                trouble: bridge.trouble.clone(),
+                queued: queued(&bridge.relay.local_client_id),
+                dropped: bridge.counts.dropped.load(Ordering::Relaxed),
+                refused: bridge.counts.refused.load(Ordering::Relaxed),
+            })
+            .collect()
+    }
+}
+
+/// The other brokers are told, within a moment.
+impl Drop for Bridges {
+    fn drop(&mut self) {
+        const MOMENT: Duration = Duration::from_secs(2);
+        for bridge in &self.running {
+            bridge.thread.note(Note::Leave);
+        }
+        let by = Instant::now() + MOMENT;
+        // One that is still dialling has nobody to tell.
+        while self.running.iter().any(|bridge| !bridge.thread.is_finished()) && Instant::now() < by {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Bridge {
+    fn hear(&mut self, now: Now, what: What, node: &mut Node, log: &mut Log) -> Option<Caller> {
+        let name = &self.config.name;
+        match what {
+            What::Open { socket, forgets_inbound } => {
+                let (relays, filters) = (self.config.relays, self.relay.local_filters());
+                let terms = BridgeTerms { relays, forgets_inbound, filters };
+                return Some(Caller { socket, name: format!("bridge {name}"), terms });
+            }
+            What::Connected { address } => {
+                log.line(now.wall, Level::Notice, format_args!("Bridge {name} is connected to {address}."));
+                (self.connected, self.trouble, self.address) = (true, None, address);
+            }
+            What::Disconnected { why } => {
+                if self.trouble.as_ref() != Some(&why) {
+                    let words = format_args!("Bridge {name} is not connected: {} {why}.", self.address);
+                    log.line(now.wall, Level::Warning, words);
+                }
+                (self.connected, self.trouble) = (false, Some(why));
+            }
+            What::Resting => (self.connected, self.trouble) = (false, None),
+            What::Said(words) => log.line(now.wall, Level::Warning, format_args!("Bridge {name}: {words}.")),
+            What::Gone => {}
+        }
+        self.tell_state(now, node);
+        None
+    }
+
+    fn tell_state(&mut self, now: Now, node: &mut Node) {
+        if self.told.replace(self.connected) != Some(self.connected) {
+            self.announce(now, if self.connected { b"1" } else { b"0" }, node);
+        }
+    }
+
+    /// There is no such bridge any more.
+    fn forget_state(&self, now: Now, node: &mut Node) {
+        self.announce(now, b"", node);
+    }
+
+    fn announce(&self, now: Now, payload: &[u8], node: &mut Node) {
+        let options = MessageOptions { qos: QoS::AtLeastOnce, retain: true, ..MessageOptions::default() };
+        let topic = self.relay.notification.as_ref().map(|notification| notification.topic.borrow());
+        if let Some(Ok(message)) = topic.map(|topic| Message::new(topic, payload, options)) {
+            node.handle(now, Input::Announce { message: &message });
+        }
+    }
+}
+
+/// Reads the bridges again from the file of the configuration.
+#[derive(Clone, Debug)]
+pub(crate) struct Reloader {
+    source: Option<PathBuf>,
+    bus: Bus,
+}
+
+impl Reloader {
+    pub(crate) fn new(source: Option<PathBuf>, bus: Bus) -> Self {
+        Self { source, bus }
+    }
+
+    /// Puts what the file says now into force.
+    ///
+    /// # Errors
+    /// When it can't be used: all bridges stay as they are, and the log says so too.
+    pub(crate) fn reload(&self) -> Result<(), String> {
+        let Some(source) = &self.source else { return Ok(()) };
+        let read = config::read(source).into_config().map(|config| config.bridges).map_err(|report| report.to_string());
+        let told = read.as_ref().map(|_| ()).map_err(Clone::clone);
+        self.bus.send(Command::Bridges(read));
+        told
+    }
+}
