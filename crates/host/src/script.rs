@@ -46,7 +46,7 @@ pub enum News {
 }
 
 /// After the start of a site without a script.
-const IDLE_ZONE_DELAY: Duration = Duration::from_secs(1);
+const IDLE_ZONE_DELAY: Duration = Duration::from_millis(100);
 /// How often the offset of the time zone is looked at: it changes twice a year, at a whole quarter of an hour.
 const ZONE_INTERVAL: Duration = Duration::from_secs(15);
 /// How often the machine's addresses are looked at while there is a script.
