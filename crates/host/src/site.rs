@@ -134,13 +134,20 @@ fn system(what: &'static str) -> impl FnOnce(io::Error) -> StartError {
     move |error| StartError::System { what, error }
 }
 
+/// What reads passwords and access rules again, and what the bridges.
+type Reloaders = (Reloader, bridge::Reloader);
+
+fn start_driver(driver: Driver) -> Result<JoinHandle<Ending>, StartError> {
+    let thread = std::thread::Builder::new().name("midge-driver".into());
+    thread.spawn(move || driver.run()).map_err(system("can't start the driver's thread"))
+}
+
 /// A running site. Dropping it stops it.
 #[derive(Debug)]
 pub struct Site {
     bus: Bus,
     doors: Vec<Listener>,
-    access: Reloader,
-    bridges: bridge::Reloader,
+    reloaders: Reloaders,
     listeners: Vec<SocketAddr>,
     thread: Option<JoinHandle<Ending>>,
     _control: ControlSocket,
@@ -187,10 +194,8 @@ impl Site {
         let consoles = builder.consoles(&node, bus.clone())?;
         let storage = start_storage(store, bus.clone())?;
         let gate = open_gate(realms, bus.clone())?;
-        let reloader = Reloader::new(&builder.config.listeners, bus.clone());
-        let bridge_reloader = bridge::Reloader::new(builder.config.source.clone(), bus.clone());
-        let reloaders = (reloader.clone(), bridge_reloader.clone());
-        let control = serve_control(&data, consoles.lobby(), bus.clone(), reloaders)
+        let reloaders = builder.reloaders(&bus);
+        let control = serve_control(&data, consoles.lobby(), bus.clone(), reloaders.clone())
             .map_err(system("can't open the control socket"))?;
         let http = builder.http(&bus)?;
         let bridges = builder.bridges(bus.clone())?;
@@ -213,15 +218,11 @@ impl Site {
             about,
             restarts: false,
         };
-        let thread = std::thread::Builder::new()
-            .name("midge-driver".into())
-            .spawn(move || driver.run())
-            .map_err(system("can't start the driver's thread"))?;
+        let thread = start_driver(driver)?;
         Ok(Self {
             bus,
             doors,
-            access: reloader,
-            bridges: bridge_reloader,
+            reloaders,
             listeners,
             thread: Some(thread),
             _control: control,
@@ -264,11 +265,10 @@ impl Site {
     }
 
     /// A switch that reads what may change while the site runs again, on the thread that uses it, as SIGHUP does: the
-    /// script, passwords and access rules, certificates, keys and revocation lists. Connections that come from then on
-    /// are treated accordingly. Files that can't be used leave what was there before, and a line in the log.
+    /// script, passwords and access rules, certificates, keys and revocation lists, bridges. Connections that come from
+    /// then on are treated accordingly. Files that can't be used leave what was there before, and a line in the log.
     pub fn reloader(&self) -> impl Fn() + Send + Sync + use<> {
-        let (bus, doors, access) = (self.bus.clone(), self.doors.clone(), self.access.clone());
-        let bridges = self.bridges.clone();
+        let (bus, doors, (access, bridges)) = (self.bus.clone(), self.doors.clone(), self.reloaders.clone());
         move || {
             bus.send(Command::Reload);
             bus.send(Command::Manners(doors.iter().map(Manner::of).collect()));
@@ -391,12 +391,7 @@ fn serve_http(bind: SocketAddr, bus: Bus) -> Result<HttpServer, StartError> {
         .map_err(|error| StartError::Listen { address: Bind::Tcp(bind), error })
 }
 
-fn serve_control(
-    data: &Path,
-    lobby: Lobby,
-    bus: Bus,
-    (access, bridges): (Reloader, bridge::Reloader),
-) -> io::Result<ControlSocket> {
+fn serve_control(data: &Path, lobby: Lobby, bus: Bus, (access, bridges): Reloaders) -> io::Result<ControlSocket> {
     // `Bus` is Sync: its sender is, and so is the waker.
     control::serve(data, lobby, move |request| match request {
         // On the caller's thread: the driver has no time to read files.
@@ -500,6 +495,11 @@ impl Builder {
         }
         resolve::start(&self.config.mesh, event_loop.bus()).map_err(system("can't start the resolver's thread"))?;
         Ok(paths)
+    }
+
+    fn reloaders(&self, bus: &Bus) -> Reloaders {
+        let access = Reloader::new(&self.config.listeners, bus.clone());
+        (access, bridge::Reloader::new(self.config.source.clone(), bus.clone()))
     }
 
     fn bridges(&self, bus: Bus) -> Result<Bridges, StartError> {
