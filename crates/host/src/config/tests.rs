@@ -128,7 +128,11 @@ fn every_example_of_a_key_is_accepted_and_every_default_too() {
                 ("bridge", name) => bridge_around(name),
                 _ => String::new(),
             };
-            let text = format!("{}\n{bind}{} = {}\n", header(section), key.name, key.example);
+            let needed = match (section.name, key.name) {
+                ("console", "serial") => "[serial]\ndevice = \"/dev/ttyS0\"\n",
+                _ => "",
+            };
+            let text = format!("{}\n{bind}{} = {}\n{needed}", header(section), key.name, key.example);
             good(toml(&text));
             // One value, and no words around it.
             let value = key.default.strip_prefix('`').and_then(|rest| rest.strip_suffix('`'));
