@@ -1,8 +1,8 @@
 //! `midge bench`: load for any broker, and what came of it.
 //!
-//! Start reading at [`Scenario`], then [`flow`] (messages under way) and [`stock`] (what a broker keeps). One thread
-//! and one event loop serve all clients, so that the bench costs a fraction of the broker; `bench_cpu_share` tells when
-//! it does not.
+//! Start reading at [`Scenario`], then [`mod@flow`] (messages under way) and [`mod@stock`] (what a broker keeps). One
+//! thread and one event loop serve all clients, so that the bench costs a fraction of the broker; `bench_cpu_share`
+//! tells when it does not.
 mod door;
 mod flow;
 mod histogram;

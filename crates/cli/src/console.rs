@@ -16,7 +16,7 @@ const TELNET_COMMAND: u8 = 255;
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct Args {
-    /// HOST[:PORT] of a console elsewhere, port 7777 if none is given. Without it: the site that runs here.
+    /// A console elsewhere, as HOST or HOST:PORT, port 7777 if none is given. Without it: the site that runs here.
     #[arg(value_name = "ADDR")]
     address: Option<String>,
     #[command(flatten)]
