@@ -46,9 +46,13 @@ impl Broker {
     fn come_in(&mut self, now: Now, slot: u32, connect: &Connect<'_>, assigned: Option<&str>) {
         let client_id = assigned.unwrap_or(connect.client_id);
         let role = self.connections.get(slot).map_or(Role::Client, |connection| connection.role);
+        if !role.is_bridge() && connect.user_name.and_then(Role::of_user).is_some() {
+            return self.refuse(now, slot, ReasonCode::BadUserNameOrPassword);
+        }
         if !role.is_bridge() && self.is_of_bridge(client_id) {
             return self.refuse(now, slot, ReasonCode::ClientIdentifierNotValid);
         }
+        let connect = &Connect { user_name: role.user().or(connect.user_name), ..*connect };
         self.take_over(now, client_id);
         let expiry = self.expiry(connect, role);
         let (listener, present) = self.open_session(now, slot, connect, client_id, expiry);

@@ -5,6 +5,7 @@ use crate::index::Member;
 use crate::listener::{Presence, Session};
 use crate::queue::{BodyId, Entry, Queue, Sequence, State};
 use crate::record::{self, QueuedRecord, Record, SessionRecord, SubscriptionRecord};
+use crate::role::Role;
 use crate::will::Will;
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -108,7 +109,12 @@ impl Broker {
         self.restore_queue(&mut session, staged.queued, sent, bodies);
         let is_over = session.queue.is_over(&self.config);
         let changed = (!was_away).then(|| session.record().value());
+        // Before it is back, too, nobody takes what waits for a bridge, and no rules of clients are asked.
+        let role = session.user.as_deref().and_then(Role::of_user);
         let id = self.insert_session(session);
+        if let Some((listener, role)) = self.listeners.get_mut(id).zip(role) {
+            listener.role = role;
+        }
         if let Some(value) = changed {
             self.journal.note(record::session_key(number), Some(value));
         }

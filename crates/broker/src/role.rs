@@ -23,6 +23,20 @@ pub enum Role {
 }
 
 impl Role {
+    /// The user name of a session with this role, by which it is known after a restart; nobody else may have it.
+    pub const fn user(self) -> Option<&'static str> {
+        match self {
+            Self::Bridge => Some("$bridge"),
+            Self::Relay => Some("$relay"),
+            Self::Client | Self::Peer | Self::Rules | Self::Console | Self::Application | Self::System => None,
+        }
+    }
+
+    /// The role whose sessions have this user name.
+    pub fn of_user(user: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|role| role.user() == Some(user))
+    }
+
     const ALL: [Self; 8] = [
         Self::Client,
         Self::Peer,

@@ -10,5 +10,5 @@
 mod relay;
 mod topics;
 
-pub use relay::{Config, Ended, Event, Notification, Relay, SESSION_USER, farewell};
+pub use relay::{Config, Ended, Event, Notification, Relay, farewell};
 pub use topics::{Direction, Misfit, TopicRule, Topics};

@@ -29,6 +29,20 @@ fn nobody_else_takes_the_session_of_a_bridge() {
 }
 
 #[test]
+fn after_a_restart_the_session_of_a_bridge_is_its_own_before_it_is_back() {
+    check(&format!("{COME} · x: CLOSE · RESTART · a: CONNECT as=x v5"), "a< CONNACK 0x85 · a< CLOSE");
+    // What comes meanwhile waits for it, whatever clients may not read.
+    let away = format!("{COME} · x: CLOSE · RESTART · RULES write=u/# read=t/# · a: CONNECT · a: PUB t/x 'w' q1");
+    let back = "x: BRIDGED t/# · x: ALL CONNECT v5 clean=0 expiry=4294967295";
+    check(&format!("{away} | {back}"), "x< CONNACK present rmax=20 amax=10 · x< PUB t/x 'w' q1 #1");
+}
+
+#[test]
+fn nobody_calls_himself_a_bridge() {
+    check("a: CONNECT v5 user=$bridge", "a< CONNACK 0x86 · a< CLOSE");
+}
+
+#[test]
 fn bridges_hear_each_other_only_if_they_are_to() {
     let two = |words: &str| {
         format!(

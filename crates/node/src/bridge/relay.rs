@@ -179,9 +179,6 @@ enum Here {
     Open,
 }
 
-/// The user name of a bridge's session here, by which it is known after a restart.
-pub const SESSION_USER: &str = "$bridge";
-
 fn local_connect(client_id: &str) -> Connect<'_> {
     Connect {
         version: Version::V5,
@@ -190,7 +187,7 @@ fn local_connect(client_id: &str) -> Connect<'_> {
         keep_alive_secs: 0,
         client_id,
         will: None,
-        user_name: Some(SESSION_USER),
+        user_name: None,
         password: None,
         properties: ConnectProperties::default(),
     }
