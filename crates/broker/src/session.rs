@@ -448,6 +448,10 @@ impl Broker {
         let room = FEED_BYTES.saturating_sub(self.connections.get(slot)?.outgoing.len());
         let who = Who { user: session.user.as_deref(), client_id: &session.client_id, realm: session.realm };
         while let Some(front) = owed.front_mut() {
+            // Looking for what can't be sent would cost a walk at each of a client's pings.
+            if room == 0 || front.options.qos > QoS::AtMostOnce && !session.queue.is_open() {
+                return None;
+            }
             let filter = front.filter.borrow();
             let is_wanted = self.index.find(filter).is_some_and(|key| self.index.member(key, id).is_some());
             let mut page = Page { slot, messages: Vec::new(), qos: front.options.qos, id: front.id };
