@@ -10,7 +10,7 @@ use crate::log::Log;
 use crate::resolve;
 use mio::net::UnixStream;
 use mqtt::{Message, MessageOptions, Now, QoS};
-use node::{BridgeTerms, Input, Node};
+use node::{BridgeTerms, Input, Node, Role};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -23,6 +23,13 @@ use worker::{Note, Thread};
 pub struct News {
     number: u64,
     what: What,
+}
+
+impl News {
+    /// Whether it is the last of its bridge.
+    pub fn is_end(&self) -> bool {
+        matches!(self.what, What::Gone)
+    }
 }
 
 #[derive(Debug)]
@@ -84,6 +91,7 @@ pub struct Bridges {
     bus: Bus,
     machine: String,
     packet_max: u32,
+    in_flight_max: u16,
     seed: u64,
     numbers: u64,
     running: Vec<Bridge>,
@@ -114,12 +122,13 @@ impl std::fmt::Debug for Bridges {
 
 impl Bridges {
     /// None; [`Bridges::replace`] begins them. `seed` spreads their pauses.
-    pub fn new(clock: Clock, bus: Bus, packet_max: u32, seed: u64) -> Self {
+    pub fn new(clock: Clock, bus: Bus, limits: &config::Limits, seed: u64) -> Self {
         Self {
             clock,
             bus,
             machine: resolve::machine_name(),
-            packet_max,
+            packet_max: limits.packet_max,
+            in_flight_max: limits.inflight_max,
             seed,
             numbers: 0,
             running: Vec::new(),
@@ -134,11 +143,9 @@ impl Bridges {
             std::mem::take(&mut self.running).into_iter().partition(|bridge| wanted.contains(&bridge.config));
         self.running = stay;
         for bridge in go {
-            let follows = wanted.iter().find(|next| next.name == bridge.config.name);
-            let relay = follows.map(|next| next.relay(&self.machine, self.packet_max));
-            // What waits in the session is still wanted if its successor has the same one.
-            let keeps =
-                relay.is_some_and(|next| next.local_client_id == bridge.relay.local_client_id && !next.clean_local);
+            // What waits in the session is still wanted if another bridge has it from now on, whatever that is called.
+            let mut relays = wanted.iter().map(|next| next.relay(&self.machine, self.packet_max));
+            let keeps = relays.any(|next| next.local_client_id == bridge.relay.local_client_id && !next.clean_local);
             bridge.thread.note(if keeps { Note::Leave } else { Note::Erase });
             self.going.push(bridge);
         }
@@ -146,22 +153,21 @@ impl Bridges {
         self.begin_waiting(now, node, log);
     }
 
-    /// Sessions of bridges that the configuration had before the start, and has no longer.
-    pub fn orphans(&self, wanted: &[config::Bridge], node: &Node) -> Vec<String> {
-        if self.numbers > 0 {
-            // Bridges that end while the site runs take their sessions with them.
-            return Vec::new();
-        }
-        let ids: BTreeSet<_> =
-            wanted.iter().map(|bridge| bridge.relay(&self.machine, self.packet_max).local_client_id).collect();
-        let sessions = node.broker().sessions().filter(|session| session.user == Some(node::bridge::SESSION_USER));
+    /// Sessions that no bridge has any more: the configuration had it before the start, or it was changed again before
+    /// its thread had ended.
+    pub fn orphans(&self, node: &Node) -> Vec<String> {
+        let threads = self.running.iter().chain(&self.going).map(|bridge| bridge.relay.local_client_id.clone());
+        let waiting = self.waiting.iter().map(|next| next.relay(&self.machine, self.packet_max).local_client_id);
+        let ids: BTreeSet<_> = threads.chain(waiting).collect();
+        let sessions = node.broker().sessions().filter(|session| session.user.and_then(Role::of_user).is_some());
         sessions.map(|session| session.client_id.to_owned()).filter(|id| !ids.contains(id)).collect()
     }
 
     fn begin_waiting(&mut self, now: Now, node: &mut Node, log: &mut Log) {
-        let busy: BTreeSet<_> = self.going.iter().map(|bridge| bridge.config.name.clone()).collect();
         for config in std::mem::take(&mut self.waiting) {
-            if busy.contains(&config.name) {
+            let id = config.relay(&self.machine, self.packet_max).local_client_id;
+            // One after the other has a session, and a state topic.
+            if self.going.iter().any(|bridge| bridge.config.name == config.name || bridge.relay.local_client_id == id) {
                 self.waiting.push(config);
             } else if !self.running.iter().any(|bridge| bridge.config == config) {
                 self.begin(now, config, node, log);
@@ -176,7 +182,10 @@ impl Bridges {
         let counts = Arc::new(Counts::default());
         let tell = move |what| bus.send(Command::Bridge(News { number, what }));
         let seed = self.seed.wrapping_add(number);
-        let started = Thread::start((&config, relay.clone()), (self.clock, seed), Arc::clone(&counts), tell);
+        // More than what may be in flight to a session is not seen waiting in it.
+        let threshold = config.threshold.min(self.in_flight_max.into());
+        let own = config::Bridge { threshold, ..config.clone() };
+        let started = Thread::start((&own, relay.clone()), (self.clock, seed), Arc::clone(&counts), tell);
         let address = config.addresses.first().map(ToString::to_string).unwrap_or_default();
         match started {
             Ok(thread) => {

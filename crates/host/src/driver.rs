@@ -328,15 +328,17 @@ impl Driver {
             Command::Tell(words) => self.log.line(now.wall, Level::Notice, words),
             Command::Manners(manners) => self.set_manners(now, manners),
             Command::Bridge(news) => {
+                let is_end = news.is_end();
                 if let Some(caller) = self.bridges.news(now, news, &mut self.node, &mut self.log) {
                     self.clients.adopt(self.event_loop.poll.registry(), caller, &mut self.node, now);
                 }
+                if is_end {
+                    self.end_orphans(now);
+                }
             }
             Command::Bridges(Ok(wanted)) => {
-                for id in self.bridges.orphans(&wanted, &self.node) {
-                    self.clients.end_bridge(&id, &mut self.node, now);
-                }
                 self.bridges.replace(now, wanted, &mut self.node, &mut self.log);
+                self.end_orphans(now);
             }
             Command::Bridges(Err(why)) => {
                 self.log.line(now.wall, Level::Error, format_args!("The bridges stay as they were: {why}"));
@@ -359,6 +361,12 @@ impl Driver {
             Command::Stop => return Some(Ending::Stopped),
         }
         None
+    }
+
+    fn end_orphans(&mut self, now: Now) {
+        for id in self.bridges.orphans(&self.node) {
+            self.clients.end_bridge(&id, &mut self.node, now);
+        }
     }
 
     /// A listener whose files can't be used goes on with what it has.

@@ -505,7 +505,7 @@ impl Builder {
     fn bridges(&self, bus: Bus) -> Result<Bridges, StartError> {
         let seed = fresh_seed()?.iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte));
         bus.send(Command::Bridges(Ok(self.config.bridges.clone())));
-        Ok(Bridges::new(self.clock, bus, self.config.limits.packet_max, seed))
+        Ok(Bridges::new(self.clock, bus, &self.config.limits, seed))
     }
 
     fn surroundings(

@@ -22,6 +22,27 @@ pub(super) enum Note {
     Erase,
 }
 
+/// How far one side has been read.
+enum Reading {
+    /// There is no more; an event tells when there is.
+    All,
+    /// There may be more.
+    Some,
+    /// The other side takes no more for now.
+    Paused,
+}
+
+impl Reading {
+    /// Whether to read on, now that so many bytes wait for the other side.
+    fn goes_on(&self, waiting: usize) -> bool {
+        match self {
+            Self::All => false,
+            Self::Some => true,
+            Self::Paused => waiting <= WINDOW,
+        }
+    }
+}
+
 /// The driver's end.
 #[derive(Debug)]
 pub(super) struct Thread {
@@ -263,7 +284,9 @@ impl Worker {
         self.relay.handle_timeout(self.clock.now());
         self.take_events(goal)?;
         self.write()?;
-        Ok(remote? | local?)
+        // The last write may have made room for a side that was told to wait, and of which no event will tell again.
+        let remote_goes_on = remote?.goes_on(self.relay.local_bytes().len());
+        Ok(local?.goes_on(self.relay.remote_bytes().len()) || remote_goes_on)
     }
 
     fn write(&mut self) -> io::Result<()> {
@@ -276,36 +299,36 @@ impl Worker {
         Ok(())
     }
 
-    fn read_remote(&mut self) -> io::Result<bool> {
-        let Some(wire) = &mut self.wire else { return Ok(false) };
+    fn read_remote(&mut self) -> io::Result<Reading> {
+        let Some(wire) = &mut self.wire else { return Ok(Reading::All) };
         let mut buffer = [0; READ_BUFFER];
         for _ in 0..READS_MAX {
             if self.relay.local_bytes().len() > WINDOW {
                 // Whatever is there stays there until this broker has taken what it has been given.
-                return Ok(false);
+                return Ok(Reading::Paused);
             }
-            let Some(n) = wire.read_ready(&mut buffer)? else { return Ok(false) };
+            let Some(n) = wire.read_ready(&mut buffer)? else { return Ok(Reading::All) };
             self.relay.remote_received(self.clock.now(), buffer.get(..n).unwrap_or_default());
         }
-        Ok(true)
+        Ok(Reading::Some)
     }
 
-    fn read_local(&mut self) -> io::Result<bool> {
+    fn read_local(&mut self) -> io::Result<Reading> {
         let mut buffer = [0; READ_BUFFER];
         for _ in 0..READS_MAX {
-            let Some(local) = &mut self.local else { return Ok(false) };
+            let Some(local) = &mut self.local else { return Ok(Reading::All) };
             if self.relay.remote_bytes().len() > WINDOW {
-                return Ok(false);
+                return Ok(Reading::Paused);
             }
             match local.read(&mut buffer) {
                 Ok(0) => return Err(io::Error::other("this site has ended the connection")),
                 Ok(n) => self.relay.local_received(self.clock.now(), buffer.get(..n).unwrap_or_default()),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Reading::All),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
         }
-        Ok(true)
+        Ok(Reading::Some)
     }
 
     fn take_events(&mut self, goal: Goal) -> Result<(), Stop> {
