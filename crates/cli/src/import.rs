@@ -1,6 +1,7 @@
 //! `midge import`: a mosquitto.conf as TOML.
 use crate::failure::Failure;
 use host::config;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -27,6 +28,8 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
             let written = options
                 .write(true)
                 .create_new(true)
+                // Passwords of bridges stand in it.
+                .mode(0o600)
                 .open(path)
                 .and_then(|mut file| std::io::Write::write_all(&mut file, toml.as_bytes()));
             written.map_err(|error| Failure::new(format!("{}: can't be written: {error}", path.display())))?;

@@ -242,8 +242,9 @@ const SITE: &[Key] = &[
         takes: "text",
         default: "nobody else",
         example: "\"root\"",
-        doc: "Whom to become, with the groups of that user, if started by root: once ports, certificates, password \
-              files and the log are open, and before the store is. Where there is no `mosquitto`, that stands for \
+        doc: "Whom to become, with the groups of that user, if started by root: once the listeners' ports, \
+              certificates, password files and the log are open, and before the store, the ports of the mesh, of `[http]` \
+              and of the console are. Where there is no `mosquitto`, that stands for \
               `nobody`.",
         read: |draft, value| set(&mut draft.config.site.user, user(value).map(Some)),
     },
@@ -695,7 +696,7 @@ const BRIDGE: &[Key] = &[
         takes: "number",
         default: "`10`",
         example: "50",
-        doc: "Messages that wait before a lazy bridge connects.",
+        doc: "Messages that wait before a lazy bridge connects; no more than `limits.inflight_max` count.",
         read: |draft, value| bridge_word(draft, "threshold", value),
     },
     Key {

@@ -20,6 +20,8 @@ const LOOK: Duration = Duration::from_millis(500);
 const ORDERS_MAX: usize = 64;
 /// How long the hook command may take.
 const HOOK_PATIENCE: Duration = Duration::from_secs(10);
+/// How long is waited for what a hook has said, once it has ended.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 const HOOK_BYTES_MAX: u64 = 64 * 1024;
 
 /// Uploads under way.
@@ -189,17 +191,18 @@ fn run(program: &Path, words: &[&str], input: &[u8]) -> io::Result<Option<String
         let _ = stdin.write_all(input);
     }
     let stdout = child.stdout.take();
-    let reader = std::thread::Builder::new().stack_size(128 * 1024).spawn(move || {
+    let (tell, said) = std::sync::mpsc::channel();
+    std::thread::Builder::new().stack_size(128 * 1024).spawn(move || {
         let mut text = Vec::new();
         let read = stdout.map(|stdout| stdout.take(HOOK_BYTES_MAX).read_to_end(&mut text));
-        read.is_some_and(|read| read.is_ok()).then(|| String::from_utf8_lossy(&text).into_owned())
-    });
+        if read.is_some_and(|read| read.is_ok()) {
+            // Nobody waits any longer if it took too long.
+            let _ = tell.send(String::from_utf8_lossy(&text).into_owned());
+        }
+    })?;
     let ended_well = wait(&mut child)?;
-    let text = match reader {
-        Ok(reader) if ended_well => reader.join().ok().flatten(),
-        Ok(_) | Err(_) => None,
-    };
-    Ok(text)
+    // What it leaves running may hold its output open for ever.
+    Ok(said.recv_timeout(LAST_WORDS).ok().filter(|_| ended_well))
 }
 
 fn wait(child: &mut Child) -> io::Result<bool> {
@@ -229,5 +232,10 @@ mod tests {
         let long = run(shell, &["-c", "head -c 60000 /dev/zero"], b"").unwrap();
         assert_eq!(long.map(|text| text.len()), Some(60_000));
         assert!(run(Path::new("/nowhere/at/all"), &[], b"").is_err());
+        assert_eq!(
+            run(shell, &["-c", "sleep 5 & exit 0"], b"").unwrap(),
+            None,
+            "nobody waits for what it leaves behind"
+        );
     }
 }
