@@ -47,7 +47,7 @@ class Broker:
 
     def write(self, *lines):
         head = [f"listener {self.port} 127.0.0.1", "allow_anonymous true", f"log_dest file {self.folder}/{self.name}.log",
-                "log_type all", "max_queued_messages 100000"]
+                "log_type all", "max_queued_messages 100000", "user root"]
         self.conf.write_text("\n".join([*head, *self.own(), *lines]) + "\n")
 
     def start(self):
@@ -72,7 +72,7 @@ class Broker:
 
 class Mosquitto(Broker):
     def own(self):
-        return ["persistence true", f"persistence_location {self.data}/", "user root", "sys_interval 1"]
+        return ["persistence true", f"persistence_location {self.data}/", "sys_interval 1"]
 
     def command(self):
         return [shutil.which("mosquitto", path="/usr/sbin:/usr/bin"), "-c", self.conf]

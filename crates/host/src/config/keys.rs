@@ -242,10 +242,9 @@ const SITE: &[Key] = &[
         takes: "text",
         default: "nobody else",
         example: "\"root\"",
-        doc: "Whom to become, with the groups of that user, if started by root: once the listeners' ports, \
-              certificates, password files and the log are open, and before the store, the ports of the mesh, of `[http]` \
-              and of the console are. Where there is no `mosquitto`, that stands for \
-              `nobody`.",
+        doc: "Whom to become, with the groups of that user, if started by root: once the listeners' ports, certificates, \
+              password files and the log are open, and before the store, the ports of the mesh, of `[http]` and of the \
+              console are. Where there is no `mosquitto`, that stands for `nobody`.",
         read: |draft, value| set(&mut draft.config.site.user, user(value).map(Some)),
     },
     Key {
