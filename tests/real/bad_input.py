@@ -491,6 +491,8 @@ class Alone:
             words = [MIDGE, "run", "-v", "-p", str(self.port), "--data", str(self.data), *self.config]
             self.process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
         until("the site listens", self._listens, 10)
+        # Its log has been written once it answers.
+        until("the site answers", self.status, 10)
 
     def __enter__(self):
         self.start()

@@ -188,7 +188,8 @@ impl Surroundings {
 
     /// The script begins: the one of the file, else the one that is stored.
     pub fn begin(&mut self, now: Now, node: &mut Node, log: &mut Log) {
-        if self.file.is_some() || node.script().text().is_some() {
+        let is_cheap = matches!(self.zone, Zone::Fixed { .. });
+        if is_cheap || self.file.is_some() || node.script().text().is_some() {
             self.tell_time(now, node);
         } else {
             // Nobody asks for the time yet: clients that wait for the site come first.
