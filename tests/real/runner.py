@@ -1,7 +1,9 @@
 """Runs the tests of a script, each in a folder of its own, and says how they went."""
 
+import contextlib
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -24,9 +26,20 @@ def run(tests):
             passed += 1
         else:
             failed += 1
+            end_children()
     print(f"{passed} passed, {failed} failed", flush=True)
     # A test that failed may have left threads behind: nobody waits for those.
     os._exit(1 if failed else 0)
+
+
+def end_children():
+    """What a failed test has left running would disturb the next one."""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            # PID (NAME) STATE PARENT …; a name may have anything in it.
+            pid, parent = int(stat.parent.name), int(stat.read_text().rsplit(")", 1)[1].split()[1])
+            if parent == os.getpid():
+                os.kill(pid, signal.SIGKILL)
 
 
 def works(test):
