@@ -20,7 +20,8 @@ import paho.mqtt.client as paho
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from foreign import MIDGE, certify, free_port, sh
+from foreign import certify, sh
+from program import MIDGE, free_port
 from runner import run
 
 PATIENCE = 30
@@ -85,8 +86,16 @@ class Midge(Broker):
     def command(self):
         return [MIDGE, "-c", self.conf, "--data", self.data]
 
+    def answers(self):
+        """Ports are open before the control socket is."""
+        asked = [MIDGE, "status", "--data", self.data]
+        return super().answers() and subprocess.run(asked, capture_output=True, timeout=60).returncode == 0
+
     def bridges(self):
         return json.loads(sh(MIDGE, "status", "--json", "--data", self.data))["bridges"]
+
+    def clients(self):
+        return sh(MIDGE, "client", "ls", "--data", self.data)
 
     def reload(self):
         sh(MIDGE, "reload", "--data", self.data)
@@ -402,7 +411,7 @@ def bridges_come_change_and_go(folder):
     time.sleep(0.3)
     assert not ear.has("z/5", "five") and not ear.has("a/3", "three") and not ear_other.has("a/3", "three")
     # Its session went with it: nothing waits for it.
-    clients = sh(MIDGE, "client", "ls", "--data", here.data)
+    clients = here.clients()
     assert "local." not in clients, clients
     # So it does when it goes while nobody is there to see.
     here.write(*connection(there, "z/# out 1"))
@@ -411,9 +420,72 @@ def bridges_come_change_and_go(folder):
     here.stop()
     here.write()
     here.start()
-    clients = sh(MIDGE, "client", "ls", "--data", here.data)
+    clients = here.clients()
     assert "local." not in clients, clients
     here.stop(), there.stop(), other.stop()
+
+
+def kept(id_):
+    """The words of a bridge whose session here has this name, and waits."""
+    return ["cleansession false", f"local_clientid {id_}"]
+
+
+class Deaf:
+    """A port where nobody accepts: connections wait for an answer that does not come."""
+
+    def __init__(self):
+        self.sockets = [socket.socket() for _ in range(4)]
+        first, *callers = self.sockets
+        first.bind(("127.0.0.1", 0))
+        first.listen(0)
+        self.port = first.getsockname()[1]
+        for caller in callers:
+            caller.setblocking(False)
+            caller.connect_ex(first.getsockname())
+
+    def close(self):
+        for each in self.sockets:
+            each.close()
+
+
+def another_name_keeps_the_session(folder):
+    """What waits for a bridge waits for it under another name, too, also while the old one is still dialling."""
+    there, nobody = Mosquitto(folder, "mosquitto").start(), Deaf()
+    here = Midge(folder, "midge", *connection(nobody, "a/# out 1", name="old", extra=kept("own"))).start()
+    until(lambda: "own" in here.clients(), "the session is there before the link")
+    mouth, ear = Client(here, "mouth"), Client(there, "ear", "a/#")
+    for number in range(20):
+        mouth.publish("a/x", str(number), 1)
+    here.write(*connection(there, "a/# out 1", name="new", extra=kept("own")))
+    here.reload()
+    here.await_bridge()
+    mouth.publish("a/x", "20", 1)
+    ear.wait("a/x", "20")
+    assert [int(message.payload) for message in ear.heard] == list(range(21)), ear.all()
+    here.stop(), there.stop(), nobody.close()
+
+
+def who_goes_while_dialling_leaves_nothing(folder):
+    nobody = Deaf()
+    here = Midge(folder, "midge", *connection(nobody, "a/# out 1", extra=kept("own"))).start()
+    until(lambda: "own" in here.clients(), "the session is there before the link")
+    # First it is to be followed by another one with its session, then by nobody.
+    here.write(*connection(nobody, "b/# out 1", extra=kept("own")))
+    here.reload()
+    here.write()
+    here.reload()
+    until(lambda: "own" not in here.clients(), here.clients)
+    here.stop(), nobody.close()
+
+
+def a_high_threshold_counts_what_may_be_in_flight(folder):
+    there = Mosquitto(folder, "mosquitto").start()
+    here = Midge(folder, "midge", *connection(there, "l/# out 1", extra=["start_type lazy", "threshold 50"])).start()
+    ear, mouth = Client(there, "ear", "l/#"), Client(here, "mouth")
+    for number in range(60):
+        mouth.publish("l/x", str(number), 1)
+    until(lambda: len(ear.heard) == 60, ear.all)
+    here.stop(), there.stop()
 
 
 def lazy_and_once(folder):
@@ -444,7 +516,7 @@ def lazy_and_once(folder):
 
 def the_next_address_is_tried(folder):
     first, second = Mosquitto(folder, "first"), Mosquitto(folder, "second").start()
-    lines = [f"connection b", f"address 127.0.0.1:{first.port} 127.0.0.1:{second.port}", "topic # out 1", "restart_timeout 1"]
+    lines = ["connection b", f"address 127.0.0.1:{first.port} 127.0.0.1:{second.port}", "topic # out 1", "restart_timeout 1"]
     here = Midge(folder, "midge", *lines).start()
     here.await_bridge()
     assert here.bridges()[0]["address"].endswith(str(second.port))
@@ -552,7 +624,8 @@ def bad_peers_harm_nobody(folder):
         began = time.monotonic()
         mouth.publish("h/x", "last", 1)
         ear.wait("h/x", "last")
-        assert time.monotonic() - began < 2 and len(ear.heard) == 201, behave.__name__
+        took = time.monotonic() - began
+        assert took < 10 and len(ear.heard) == 201, (behave.__name__, took, len(ear.heard))
         used = memory(here.process)
         print(f"    {behave.__name__}: {used} MB, {here.bridges()[0]['trouble']}, {impostor.calls} calls")
         assert used < 120, behave.__name__
@@ -563,8 +636,9 @@ def bad_peers_harm_nobody(folder):
 
 TESTS = [both_ways_under_prefixes, properties_of_version_5, nothing_comes_back, tls_and_credentials,
          the_state_topic_is_right, restarts_lose_nothing, a_queue_survives_and_drains_in_order,
-         bridges_come_change_and_go, lazy_and_once, the_next_address_is_tried, mosquitto_bridges_to_midge,
-         bad_peers_harm_nobody]
+         bridges_come_change_and_go, another_name_keeps_the_session, who_goes_while_dialling_leaves_nothing,
+         a_high_threshold_counts_what_may_be_in_flight, lazy_and_once, the_next_address_is_tried,
+         mosquitto_bridges_to_midge, bad_peers_harm_nobody]
 
 if __name__ == "__main__":
     run(TESTS)
