@@ -69,7 +69,7 @@ fuzz_target!(|input: (bool, Vec<Step<'_>>)| {
         subscriptions_max: 5,
         topic_levels_max: 5,
         client_id_bytes_max: 10,
-        route_cache_max: 2,
+        route_cache_bytes_max: 500,
         ..Config::default()
     };
     let mut world = World::new(config);

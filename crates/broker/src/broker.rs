@@ -86,7 +86,7 @@ impl Broker {
     /// An empty broker. `seed` decides what it has to choose: client identifiers and the order of nothing that shows.
     pub fn new(config: Config, seed: u64) -> Self {
         Self {
-            index: Index::new(seed, config.route_cache_max),
+            index: Index::new(seed, config.route_cache_bytes_max),
             config,
             listeners: Listeners::default(),
             connections: Connections::default(),

@@ -81,8 +81,9 @@ pub struct Config {
     pub topic_levels_max: usize,
     /// Bytes of a client identifier.
     pub client_id_bytes_max: usize,
-    /// Topics whose receivers are remembered.
-    pub route_cache_max: usize,
+    /// Bytes of memory to remember the receivers of topics in: some 200 for each topic that is published to again and
+    /// again, and 16 for each further receiver.
+    pub route_cache_bytes_max: usize,
 }
 
 impl Default for Config {
@@ -115,7 +116,7 @@ impl Default for Config {
             subscriptions_max: 100_000,
             topic_levels_max: 200,
             client_id_bytes_max: 65_535,
-            route_cache_max: 16_384,
+            route_cache_bytes_max: 32 << 20,
         }
     }
 }

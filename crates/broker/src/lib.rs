@@ -37,6 +37,7 @@ mod restore;
 mod retained;
 mod role;
 mod route;
+mod routes;
 mod session;
 mod subscribe;
 mod timer;

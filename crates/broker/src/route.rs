@@ -1,6 +1,5 @@
-//! Topics with their receivers, remembered from one message to the next.
+//! The receivers of one topic.
 use crate::index::{ListenerId, Member, is_closed, stays_here};
-use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::num::NonZeroU32;
 use mqtt::{QoS, Topic, TopicBuf};
@@ -9,10 +8,9 @@ use mqtt::{QoS, Topic, TopicBuf};
 #[derive(Debug, Default)]
 pub(crate) struct Route {
     topic: Option<TopicBuf>,
-    hash: u64,
-    /// Of [`Routes`] when this was found out; 0 is never right.
-    generation: u64,
-    /// Another one for each topic that a route was ever made for: never 0.
+    pub(crate) hash: u64,
+    pub(crate) keeping: Keeping,
+    /// Another one each time that a route is made for another topic: never 0.
     pub(crate) serial: u64,
     /// Who may not read the topic is left out of `targets`.
     pub(crate) is_checked: bool,
@@ -25,6 +23,19 @@ pub(crate) struct Route {
     pub(crate) stays_here: bool,
     /// Only the site itself publishes there.
     pub(crate) is_closed: bool,
+}
+
+/// What [`crate::routes::Routes`] knows of a route.
+#[derive(Debug, Default)]
+pub(crate) struct Keeping {
+    /// Of all routes when this was found out; 0 is never right.
+    pub(crate) generation: u64,
+    /// Its place, if it has one.
+    pub(crate) place: Option<u32>,
+    /// The place counts its bytes.
+    pub(crate) is_weighed: bool,
+    /// A message went along it since it was last looked at.
+    pub(crate) is_used: bool,
 }
 
 /// One listener and how it wants the messages.
@@ -46,8 +57,40 @@ impl Route {
     }
 
     #[inline]
-    fn is_for(&self, topic: &[u8]) -> bool {
+    pub(crate) fn is_for(&self, topic: &[u8]) -> bool {
         self.topic.as_ref().is_some_and(|own| own.as_str().as_bytes() == topic)
+    }
+
+    /// Nobody's, for another topic.
+    pub(crate) fn assign(&mut self, topic: Topic<'_>, hash: u64, serial: u64) {
+        self.topic = Some(topic.to_buf());
+        self.keeping = Keeping::default();
+        self.hash = hash;
+        self.serial = serial;
+        self.stays_here = stays_here(topic.as_str());
+        self.is_closed = is_closed(topic);
+    }
+
+    /// To be filled anew by [`Route::merge`].
+    pub(crate) fn clear(&mut self) {
+        self.is_checked = false;
+        self.targets.clear();
+        self.ids.clear();
+        self.shares.clear();
+    }
+
+    /// Bytes of memory, about.
+    pub(crate) fn size(&self) -> usize {
+        let lists = self.targets.capacity() * size_of::<Target>()
+            + (self.ids.capacity() + self.shares.capacity()) * size_of::<u32>();
+        size_of::<Self>() + self.topic.as_ref().map_or(0, |topic| topic.as_str().len()) + lists
+    }
+
+    /// Gives back the memory of longer lists that were here before.
+    pub(crate) fn trim(&mut self) {
+        self.targets.shrink_to_fit();
+        self.ids.shrink_to_fit();
+        self.shares.shrink_to_fit();
     }
 
     /// The subscription identifiers that go with the copy of one target.
@@ -84,118 +127,6 @@ impl Route {
                     retain_as_published: options.retain_as_published,
                 }),
             }
-        }
-    }
-}
-
-/// Routes by the hash of their topic, one in each place: a newer one takes the place of an older one.
-#[derive(Debug)]
-pub(crate) struct Routes {
-    places: Vec<Option<Box<Route>>>,
-    places_max: usize,
-    generation: u64,
-    next_serial: u64,
-    /// Good routes that lost their place since the last growth.
-    displaced: usize,
-}
-
-const PLACES_MIN: usize = 16;
-
-impl Routes {
-    pub(crate) fn new(places_max: usize) -> Self {
-        let places_max = places_max.max(PLACES_MIN);
-        let mut places = Vec::new();
-        places.resize_with(PLACES_MIN, || None);
-        Self { places, places_max, generation: 1, next_serial: 1, displaced: 0 }
-    }
-
-    /// The route of a topic, or whatever was in its place, to be used again.
-    #[inline]
-    pub(crate) fn take(&mut self, hash: u64, topic: &[u8]) -> Result<Box<Route>, Option<Box<Route>>> {
-        let place = self.place(hash);
-        match self.places[place].take() {
-            Some(route) if route.hash == hash && route.generation == self.generation && route.is_for(topic) => {
-                Ok(route)
-            }
-            other => Err(other),
-        }
-    }
-
-    /// The route of what may be a topic.
-    #[inline]
-    pub(crate) fn take_known(&mut self, hash: u64, topic: &[u8]) -> Option<Box<Route>> {
-        let place = self.place(hash);
-        let route = self.places[place].as_ref()?;
-        if route.hash != hash || route.generation != self.generation || !route.is_for(topic) {
-            return None;
-        }
-        self.places[place].take()
-    }
-
-    /// An empty route for a topic, in the memory of an old one if there is one.
-    pub(crate) fn begin(&mut self, hash: u64, topic: Topic<'_>, old: Option<Box<Route>>) -> Box<Route> {
-        if old.as_ref().is_some_and(|route| route.generation == self.generation && route.hash != hash) {
-            self.displaced += 1;
-            if self.displaced > self.places.len() / 2 && self.places.len() * 2 <= self.places_max {
-                self.grow();
-            }
-        }
-        let mut route = old.unwrap_or_default();
-        if !route.is_for(topic.as_str().as_bytes()) {
-            route.topic = Some(topic.to_buf());
-            route.serial = self.next_serial;
-            self.next_serial += 1;
-        }
-        route.hash = hash;
-        route.generation = self.generation;
-        route.is_checked = false;
-        route.targets.clear();
-        route.ids.clear();
-        route.shares.clear();
-        route.stays_here = stays_here(topic.as_str());
-        route.is_closed = is_closed(topic);
-        route
-    }
-
-    #[inline]
-    pub(crate) fn put(&mut self, route: Box<Route>) {
-        let place = self.place(route.hash);
-        self.places[place] = Some(route);
-    }
-
-    /// The receivers of one topic have changed.
-    pub(crate) fn forget(&mut self, hash: u64) {
-        let place = self.place(hash);
-        if let Some(route) = &mut self.places[place]
-            && route.hash == hash
-        {
-            route.generation = 0;
-        }
-    }
-
-    /// The receivers of any topic may have changed.
-    pub(crate) fn forget_all(&mut self) {
-        self.generation += 1;
-    }
-
-    /// How many routes there are.
-    #[cfg(test)]
-    pub(crate) fn remembered(&self) -> usize {
-        self.places.iter().flatten().count()
-    }
-
-    fn place(&self, hash: u64) -> usize {
-        // The number of places is a power of two.
-        hash as usize & (self.places.len() - 1)
-    }
-
-    fn grow(&mut self) {
-        let len = self.places.len() * 2;
-        let old = core::mem::take(&mut self.places);
-        self.places.resize_with(len, || None);
-        self.displaced = 0;
-        for route in old.into_iter().flatten() {
-            self.put(route);
         }
     }
 }
