@@ -1,5 +1,6 @@
 //! One SQLite file: how it is set up, written, read and checked.
 use super::error::{StoreError, Trouble, is_damage};
+use super::runs::{Run, Runs};
 use super::{SyncMode, beside};
 use rusqlite::{Connection, OpenFlags};
 use std::path::Path;
@@ -194,13 +195,28 @@ impl Database {
 
     fn apply<'c>(&self, changes: &mut dyn Iterator<Item = (&'c [u8], Option<&'c [u8]>)>) -> rusqlite::Result<()> {
         let mut put = self.connection.prepare_cached("INSERT OR REPLACE INTO records VALUES (?1, ?2, ?3)")?;
-        let mut delete = self.connection.prepare_cached("DELETE FROM records WHERE key = ?1")?;
+        let mut runs = Runs::default();
         for (key, value) in changes {
-            match value {
-                Some(value) => put.execute((key, sum(key, value), value))?,
-                None => delete.execute((key,))?,
+            let Some(value) = value else {
+                runs.delete(key).map_or(Ok(()), |over| self.delete(&over))?;
+                continue;
             };
+            while let Some(over) = runs.part_from(key) {
+                self.delete(&over)?;
+            }
+            put.execute((key, sum(key, value), value))?;
         }
+        runs.end().try_for_each(|run| self.delete(&run))
+    }
+
+    /// Keys of the same length between the two are those of the run: it has no holes.
+    fn delete(&self, run: &Run<'_>) -> rusqlite::Result<()> {
+        if run.first == run.last {
+            self.connection.prepare_cached("DELETE FROM records WHERE key = ?1")?.execute((run.first,))?;
+            return Ok(());
+        }
+        let delete = "DELETE FROM records WHERE key BETWEEN ?1 AND ?2 AND length(key) = length(?1)";
+        self.connection.prepare_cached(delete)?.execute((run.first, run.last))?;
         Ok(())
     }
 

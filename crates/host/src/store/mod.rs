@@ -8,6 +8,7 @@ mod ahead;
 mod database;
 mod error;
 mod lock;
+mod runs;
 mod salvage;
 #[cfg(test)]
 mod tests;

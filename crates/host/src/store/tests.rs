@@ -99,6 +99,41 @@ fn what_was_committed_comes_back_in_order() {
     }
 }
 
+/// Deletions are put together where they are neighbours, and whatever stands between them stays.
+#[test]
+fn any_changes_in_any_order_do_what_they_say() {
+    let dir = scratch();
+    let (mut store, _) = open(dir.path());
+    let mut model = Records::new();
+    let mut random = 7;
+    let mut longest = 0;
+    for _ in 0..300 {
+        let mut batch = Vec::new();
+        let (mut numbers, is_filling) = ([0, 10, 250], next(&mut random).is_multiple_of(3));
+        for _ in 0..next(&mut random) % 40 {
+            let head = next(&mut random) % numbers.len();
+            // Mostly the next one, over the limits of bytes too; now and then another one, or a longer key.
+            let mut key = key(numbers[head] + (head as u64) * (1 << 32));
+            if next(&mut random).is_multiple_of(8) {
+                key.push(b'x');
+            }
+            numbers[head] = if next(&mut random).is_multiple_of(9) { 0 } else { numbers[head] + 1 };
+            let is_put = is_filling || next(&mut random).is_multiple_of(12);
+            batch.push((key, is_put.then(|| value(random))));
+        }
+        longest = longest.max(batch.iter().filter(|(_, value)| value.is_none()).count());
+        store.commit(batch.iter().map(|(key, value)| (key.as_slice(), value.as_deref()))).unwrap();
+        for (key, value) in batch {
+            match value {
+                Some(value) => _ = model.insert(key, value),
+                None => _ = model.remove(&key),
+            }
+        }
+        assert!(all(&mut store) == model, "{:?}", all(&mut store).keys());
+    }
+    assert!(longest > 20 && model.len() > 20);
+}
+
 #[test]
 fn large_records_and_batches() {
     let dir = scratch();
