@@ -111,6 +111,13 @@ impl Broker {
     /// Other limits from now on. What is there already stays, even if there is more of it than they allow.
     pub fn configure(&mut self, config: Config) {
         self.config = config;
+        for (_, listener) in self.listeners.iter_mut() {
+            let connection = listener.slot.and_then(|slot| self.connections.get(slot));
+            if let Some(connection) = connection.filter(|connection| !connection.role.is_bridge()) {
+                listener.each = self.config.copies_each(connection.version);
+            }
+        }
+        self.index.forget_routes_all();
     }
 
     /// Something happened.
@@ -277,6 +284,8 @@ impl Broker {
             durable: role == Role::Peer,
             full: false,
             dropping: false,
+            each: false,
+            queues_qos0: false,
             slot: None,
             kind: Kind::Participant(Box::new(participant)),
         });

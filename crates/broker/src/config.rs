@@ -1,7 +1,7 @@
 //! Limits and choices, each with mosquitto's default where it has one.
 use core::num::{NonZeroU16, NonZeroU32};
 use core::time::Duration;
-use mqtt::{QoS, ReasonCode};
+use mqtt::{QoS, ReasonCode, Version};
 
 /// Who may come in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -21,6 +21,18 @@ pub enum WhenFull {
     Refuse,
     /// It is dropped for that session and counted.
     Drop,
+}
+
+/// How often a client gets a message that several of its subscriptions match. A share group is apart from both.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Overlap {
+    /// Once, with the highest QoS and all identifiers.
+    Once,
+    /// Once for each subscription, with its QoS and its identifier.
+    Each,
+    /// Version 5 as [`Overlap::Each`], older ones as [`Overlap::Once`]: what mosquitto 2 does.
+    #[default]
+    ByVersion,
 }
 
 /// What may be set. Every limit has its counter in [`crate::Stats`] or an event.
@@ -44,6 +56,8 @@ pub struct Config {
     pub v3_session_expiry: Option<Duration>,
     /// QoS 1 and 2 messages on their way to one client.
     pub in_flight_max: NonZeroU16,
+    /// Bytes of their payloads: another one is sent while there are fewer.
+    pub in_flight_bytes_max: usize,
     /// QoS 1 and 2 messages on their way from one client: the Receive Maximum announced to version 5.
     pub receive_max: NonZeroU16,
     /// Topic aliases a client may set.
@@ -54,7 +68,16 @@ pub struct Config {
     pub max_qos: QoS,
     /// Whether clients may publish retained messages. Announced to version 5 if not.
     pub retain_available: bool,
-    /// Messages queued for one session.
+    /// Largest payload that a client may publish. A larger one is answered (0x97 in version 5) and dropped, and the
+    /// connection stays.
+    pub payload_max: u32,
+    /// How often a client gets a message that several of its subscriptions match.
+    pub overlap: Overlap,
+    /// Whether messages go out with the QoS of the subscription, also if they came with a lower one.
+    pub upgrade_qos: bool,
+    /// Whether QoS 0 messages wait for sessions whose clients are away.
+    pub queue_qos0: bool,
+    /// Messages of QoS 1 and 2, and of QoS 0 if they are queued, that wait for one session.
     pub queue_messages_max: usize,
     /// Bytes of topics, properties and payloads queued for one session; `None` is no limit.
     pub queue_bytes_max: Option<usize>,
@@ -98,11 +121,16 @@ impl Default for Config {
             session_expiry_max: None,
             v3_session_expiry: None,
             in_flight_max: TWENTY,
+            in_flight_bytes_max: usize::MAX,
             receive_max: TWENTY,
             topic_alias_max: 10,
             topic_alias_sent_max: 10,
             max_qos: QoS::ExactlyOnce,
             retain_available: true,
+            payload_max: PACKET_MAX,
+            overlap: Overlap::ByVersion,
+            upgrade_qos: false,
+            queue_qos0: false,
             queue_messages_max: 1000,
             queue_bytes_max: None,
             when_full: WhenFull::Refuse,
@@ -134,6 +162,21 @@ impl Config {
             return Err(ReasonCode::QoSNotSupported);
         }
         if retain && !self.retain_available { Err(ReasonCode::RetainNotSupported) } else { Ok(()) }
+    }
+
+    /// Whether a client of this version gets a copy for each subscription that a message matches.
+    pub(crate) fn copies_each(&self, version: Version) -> bool {
+        match self.overlap {
+            Overlap::Once => false,
+            Overlap::Each => true,
+            Overlap::ByVersion => version == Version::V5,
+        }
+    }
+
+    /// With which QoS a message goes out to a client: [MQTT-3.8.4-8], unless the operator wants what was subscribed to.
+    #[inline]
+    pub(crate) fn outgoing_qos(&self, subscribed: QoS, published: QoS) -> QoS {
+        if self.upgrade_qos { subscribed } else { subscribed.min(published) }
     }
 
     /// From which size on a payload is shared by so many receivers: the more copies, the sooner they would push each

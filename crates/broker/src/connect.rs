@@ -88,6 +88,9 @@ impl Broker {
         }
         if let Some(will) = &connect.will {
             self.config.allows(will.qos, will.retain)?;
+            if will.payload.len() > self.config.payload_max as usize {
+                return Err(ReasonCode::PacketTooLarge);
+            }
             if is_closed(will.topic) {
                 return Err(ReasonCode::NotAuthorized);
             }

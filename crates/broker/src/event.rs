@@ -173,11 +173,13 @@ pub enum Drop {
     SessionEnded,
     /// The client may not read it, now that it could have it.
     NotAuthorized,
+    /// Its payload is larger than `payload_max`: nobody gets it.
+    OverSize,
 }
 
 impl Drop {
     /// How many there are.
-    pub const COUNT: usize = 7;
+    pub const COUNT: usize = 8;
 
     /// All of them.
     pub const ALL: [Self; Self::COUNT] = [
@@ -188,6 +190,7 @@ impl Drop {
         Self::RetainedFull,
         Self::SessionEnded,
         Self::NotAuthorized,
+        Self::OverSize,
     ];
 
     /// For names of counters.
@@ -200,6 +203,7 @@ impl Drop {
             Self::RetainedFull => "retained full",
             Self::SessionEnded => "session ended",
             Self::NotAuthorized => "not authorized",
+            Self::OverSize => "over size",
         }
     }
 
@@ -213,6 +217,7 @@ impl Drop {
             Self::RetainedFull => "too many retained messages",
             Self::SessionEnded => "its session ended",
             Self::NotAuthorized => "it may not read them",
+            Self::OverSize => "they are larger than clients may publish",
         }
     }
 }

@@ -213,11 +213,12 @@ impl Index {
         ended
     }
 
-    /// The receivers of a topic; give it back with [`Index::put_route`].
+    /// The receivers of a topic; give it back with [`Index::put_route`]. `each`: who wants one copy per subscription.
     #[inline]
-    pub(crate) fn take_route(&mut self, topic: Topic<'_>) -> Box<Route> {
+    pub(crate) fn take_route(&mut self, topic: Topic<'_>, each: impl Fn(ListenerId) -> bool) -> Box<Route> {
         let hash = self.hash(topic.as_str());
-        self.routes.take(hash, topic.as_str().as_bytes()).unwrap_or_else(|| self.resolve(hash, topic))
+        let known = self.routes.take(hash, topic.as_str().as_bytes());
+        known.unwrap_or_else(|| self.resolve(hash, topic, each))
     }
 
     /// The receivers of what may be a topic, if they are remembered: then it is one.
@@ -242,7 +243,7 @@ impl Index {
         &mut self.shares[share as usize]
     }
 
-    fn resolve(&mut self, hash: u64, topic: Topic<'_>) -> Box<Route> {
+    fn resolve(&mut self, hash: u64, topic: Topic<'_>, each: impl Fn(ListenerId) -> bool) -> Box<Route> {
         let mut route = self.routes.begin(hash, topic);
         let mut members = core::mem::take(&mut self.gathered);
         let mut gather = |at: u32| {
@@ -256,7 +257,7 @@ impl Index {
         if !self.trie.is_empty() {
             self.trie.matches(topic.as_str(), &mut gather);
         }
-        route.merge(&mut members);
+        route.merge(&mut members, each);
         self.gathered = members;
         route
     }
@@ -433,7 +434,7 @@ mod tests {
                                 *best = qos.max(*best);
                             }
                         }
-                        let route = index.take_route(topic);
+                        let route = index.take_route(topic, |_| false);
                         let pairs = route.targets.iter().map(|target| (target.listener, target.qos));
                         let targets: Vec<_> = pairs.collect();
                         prop_assert_eq!(targets, expected.into_iter().collect::<Vec<_>>(), "{}", topic);

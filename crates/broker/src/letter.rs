@@ -120,6 +120,21 @@ impl<'a> Letter<'a> {
         body
     }
 
+    /// As [`Letter::stored`], where nobody waits for it.
+    pub(crate) fn noted(&mut self, journal: &mut Journal) -> BodyId {
+        let body = match self.stored {
+            Some(body) => body,
+            None => {
+                let body = journal.new_body();
+                journal.note(record::body_key(body), Some(record::message_value(self.message())));
+                self.stored = Some(body);
+                body
+            }
+        };
+        journal.retain_body(body);
+        body
+    }
+
     /// The packet as it came, if it is just what these receivers are to get, but for the packet identifier.
     #[inline]
     fn raw_for(&self, copy: Copy<'_>) -> Option<Frame> {

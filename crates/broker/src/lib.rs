@@ -45,7 +45,7 @@ mod trie;
 mod will;
 
 pub use broker::{Broker, SessionStatus, SubscriptionStatus};
-pub use config::{Admission, Config, WhenFull};
+pub use config::{Admission, Config, Overlap, WhenFull};
 pub use door::{
     AttachId, Authentication, BridgeTerms, Change, ConnId, Credentials, Damaged, Delivery, Input, Output, Verdict,
     Welcome,

@@ -24,6 +24,10 @@ pub(crate) struct Listener {
     pub(crate) full: bool,
     /// Messages for it were dropped since it was last all right: the log knows.
     pub(crate) dropping: bool,
+    /// It gets a copy for each of its subscriptions that a message matches.
+    pub(crate) each: bool,
+    /// QoS 0 messages wait in its queue: those that come go behind them.
+    pub(crate) queues_qos0: bool,
     /// Slot of its connection.
     pub(crate) slot: Option<u32>,
     pub(crate) kind: Kind,
@@ -179,6 +183,11 @@ impl Listener {
         }
     }
 
+    /// Whether it gets a copy for each subscription from now on. Says whether that is new.
+    pub(crate) fn wants_each(&mut self, each: bool) -> bool {
+        core::mem::replace(&mut self.each, each) != each
+    }
+
     pub(crate) fn counts(&self) -> Counts {
         if self.role == Role::Peer { Counts::No } else { Counts::Yes }
     }
@@ -233,6 +242,10 @@ impl Listeners {
 
     pub(crate) fn sessions_mut(&mut self) -> impl Iterator<Item = &mut Session> {
         self.slots.iter_mut().flatten().filter_map(Listener::session_mut)
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (ListenerId, &mut Listener)> {
+        (0..).zip(&mut self.slots).filter_map(|(id, slot)| Some((id, slot.as_mut()?)))
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (ListenerId, &Listener)> {

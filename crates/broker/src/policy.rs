@@ -109,7 +109,8 @@ impl Broker {
     /// The receivers of a topic, without those who may not read it; give it back with `put_route`.
     #[inline]
     pub(crate) fn route(&mut self, topic: Topic<'_>) -> Box<Route> {
-        let mut route = self.index.take_route(topic);
+        let listeners = &self.listeners;
+        let mut route = self.index.take_route(topic, |id| listeners.get(id).is_some_and(|listener| listener.each));
         if self.policy.is_some() && !route.is_checked {
             route.is_checked = true;
             route.targets.retain(|target| self.may(target.listener, Access::Read(topic)));

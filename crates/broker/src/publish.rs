@@ -163,8 +163,14 @@ impl Broker {
                 None => return,
             }
         }
+        if letter.payload.len() > self.config.payload_max as usize {
+            self.stats.dropped[Drop::OverSize as usize] += 1;
+            // mosquitto says 0x95, which an acknowledgement must not say [MQTT-3.4.2-1] [MQTT-3.5.2-1].
+            return self.reject(incoming, letter, ReasonCode::QuotaExceeded);
+        }
         if route.is_closed || (self.policy.is_some() && !self.may_write(listener, route)) {
-            return self.deny(incoming, letter);
+            self.stats.denied += 1;
+            return self.reject(incoming, letter, ReasonCode::NotAuthorized);
         }
         if letter.qos == QoS::ExactlyOnce {
             self.note_arrival(listener, packet_id);
@@ -263,10 +269,9 @@ impl Broker {
     }
 
     /// Not allowed: said in the acknowledgement where there is one with words for it, else only not done.
-    fn deny(&mut self, incoming: Incoming, letter: &Letter<'_>) {
+    fn reject(&mut self, incoming: Incoming, letter: &Letter<'_>, reason: ReasonCode) {
         let Incoming { slot, listener, version, packet_id } = incoming;
-        let reason = ReasonCode::NotAuthorized;
-        self.note_denied(listener, letter.topic, reason);
+        self.tell_denied(listener, letter.topic, reason);
         let Some(id) = packet_id else { return };
         if letter.qos == QoS::ExactlyOnce && version == Version::V5 {
             self.forget_arrival(listener, id);
@@ -278,6 +283,10 @@ impl Broker {
     /// For log and counters: this client published, or left as its will, what it may not.
     pub(crate) fn note_denied(&mut self, id: ListenerId, topic: Topic<'_>, reason: ReasonCode) {
         self.stats.denied += 1;
+        self.tell_denied(id, topic, reason);
+    }
+
+    fn tell_denied(&mut self, id: ListenerId, topic: Topic<'_>, reason: ReasonCode) {
         if let Some(session) = self.listeners.session(id) {
             let (client_id, topic) = (session.client_id.clone(), topic.as_str().into());
             self.outputs.push_back(Output::Event(Event::Denied { client_id, topic, reason }));
@@ -295,7 +304,8 @@ impl Broker {
     /// Stores what must be, then hands out the copies.
     #[inline]
     fn accept_on(&mut self, route: &Route, speaker: Speaker, letter: &mut Letter<'_>, insist: Insist) -> Outcome {
-        if letter.qos > QoS::AtMostOnce && !self.weigh(route, speaker, insist) {
+        let may_be_owed = letter.qos > QoS::AtMostOnce || self.config.upgrade_qos;
+        if may_be_owed && !self.weigh(route, speaker, (letter.qos, insist)) {
             return Outcome::Refused;
         }
         // Else what is retained stays as it is [MQTT-3.3.1-8].
@@ -305,16 +315,19 @@ impl Broker {
         self.deliver(route, letter, speaker)
     }
 
-    /// Looks at all receivers of a QoS 1 or 2 message before anything is done: false if one of them has no room. If one
-    /// of them is owed it across restarts, the operation waits for its batch.
-    fn weigh(&mut self, route: &Route, speaker: Speaker, insist: Insist) -> bool {
-        let may_refuse = insist == Insist::No && self.config.when_full == WhenFull::Refuse;
+    /// Looks at all receivers of a message that is owed to some before anything is done: false if one of them has no
+    /// room. If one of them is owed it across restarts, the operation waits for its batch.
+    fn weigh(&mut self, route: &Route, speaker: Speaker, (published, insist): (QoS, Insist)) -> bool {
+        // Nobody can be told of a QoS 0 message that it was refused.
+        let may_refuse =
+            published > QoS::AtMostOnce && insist == Insist::No && self.config.when_full == WhenFull::Refuse;
         let audience = Audience::of(speaker.role, route.stays_here);
         let mut holds = false;
         for target in &route.targets {
             let own = target.no_local && speaker.listener == Some(target.listener);
             let Some(listener) = self.listeners.get(target.listener) else { continue };
-            if target.qos == QoS::AtMostOnce || own || !audience.has(listener.role) {
+            let qos = self.config.outgoing_qos(target.qos, published);
+            if qos == QoS::AtMostOnce || own || !audience.has(listener.role) {
                 continue;
             }
             if listener.full && may_refuse && !self.is_stuck(listener) {
@@ -325,7 +338,7 @@ impl Broker {
         for &share in &route.shares {
             let Some(member) = self.choose(share, audience, route) else { continue };
             let Some(listener) = self.listeners.get(member.listener) else { continue };
-            if member.options.qos == QoS::AtMostOnce {
+            if self.config.outgoing_qos(member.options.qos, published) == QoS::AtMostOnce {
                 continue;
             }
             if listener.full && may_refuse && !self.is_stuck(listener) {
@@ -417,8 +430,11 @@ impl Broker {
         if own || !audience.has(listener.role) {
             return false;
         }
-        // [MQTT-3.8.4-8] [MQTT-3.3.1-12] [MQTT-3.3.1-13]
-        let qos = wish.qos.min(letter.qos);
+        // [MQTT-3.8.4-8] [MQTT-3.3.1-12] [MQTT-3.3.1-13]; another site upgrades by itself.
+        let qos = match listener.kind {
+            Kind::Session(_) => self.config.outgoing_qos(wish.qos, letter.qos),
+            Kind::Participant(_) => wish.qos.min(letter.qos),
+        };
         let retain = letter.retain && wish.retain_as_published;
         match (&listener.kind, qos) {
             (Kind::Participant(participant), _) => {
@@ -430,11 +446,14 @@ impl Broker {
                 let message = letter.message().clone();
                 self.hand_over(Delivery { to, message, qos, retain });
             }
-            (Kind::Session(_), QoS::AtMostOnce) => {
-                if let Some(slot) = listener.slot {
+            (Kind::Session(_), QoS::AtMostOnce) => match listener.slot {
+                Some(slot) if !listener.queues_qos0 => {
                     self.send_at_most_once(slot, wish.listener, letter, retain, wish.ids, frames);
                 }
-            }
+                Some(_) => self.queue_at_most_once(wish.listener, letter, retain, wish.ids),
+                None if self.config.queue_qos0 => self.queue_at_most_once(wish.listener, letter, retain, wish.ids),
+                None => {}
+            },
             (Kind::Session(_), QoS::AtLeastOnce | QoS::ExactlyOnce) => {
                 let owed = Owed { qos, retain, ids: wish.ids, by: speaker.role };
                 self.owe(wish.listener, letter, owed, frames);
@@ -470,6 +489,35 @@ impl Broker {
             connection.outgoing.share(letter.message().clone());
         }
         self.stats.publish_sent(frame.len, letter.payload.len());
+    }
+
+    /// QoS 0 for a client that is away, or behind what came while it was.
+    #[inline(never)]
+    fn queue_at_most_once(&mut self, id: ListenerId, letter: &mut Letter<'_>, retain: bool, ids: &[NonZeroU32]) {
+        let Some(listener) = self.listeners.get_mut(id) else { return };
+        let durable = listener.durable;
+        let Some(session) = listener.session_mut() else { return };
+        if session.queue.is_over(&self.config) {
+            return self.drop_for(id, Drop::QueueFull);
+        }
+        let sequence = session.queue.next_sequence();
+        let stored = durable.then(|| letter.noted(&mut self.journal));
+        if let Some(body) = stored {
+            let record = QueuedRecord::Owed { body, qos: QoS::AtMostOnce, retain, ids: ids.to_vec() };
+            self.journal.note(record::queued_key(session.number, sequence), Some(record.value()));
+        }
+        session.queue.push(Entry {
+            message: Some(letter.message().clone()),
+            stored,
+            ids: (!ids.is_empty()).then(|| Box::new(ids.to_vec())),
+            qos: QoS::AtMostOnce,
+            retain,
+            state: State::Waiting,
+            payload_bytes: 0,
+        });
+        listener.queues_qos0 = true;
+        // Only set here, as for the others.
+        listener.full |= listener.session().is_some_and(|session| session.queue.is_over(&self.config));
     }
 
     /// QoS 1 and 2: sent at once if the window is open, else queued [MQTT-4.5.0-1], in order [MQTT-4.6.0-5]
@@ -511,6 +559,7 @@ impl Broker {
             qos: owed.qos,
             retain: owed.retain,
             state: if frame.is_some() { State::Sent } else { State::Waiting },
+            payload_bytes: u32::try_from(letter.payload.len()).unwrap_or(u32::MAX),
         };
         if durable {
             let body = letter.stored(&mut self.journal);

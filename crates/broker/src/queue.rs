@@ -41,6 +41,8 @@ pub(crate) struct Entry {
     pub(crate) qos: QoS,
     pub(crate) retain: bool,
     pub(crate) state: State,
+    /// Of its payload, for the window: kept when the message is not.
+    pub(crate) payload_bytes: u32,
 }
 
 /// How far the handshake of one message is.
@@ -75,13 +77,25 @@ pub(crate) struct Queue {
     cursor: usize,
     /// Those of them that wait for an acknowledgement.
     in_flight: u16,
+    /// Bytes of their payloads.
+    in_flight_bytes: usize,
     window: NonZeroU16,
+    window_bytes: usize,
     bytes: usize,
 }
 
 impl Queue {
     pub(crate) fn new(window: NonZeroU16) -> Self {
-        Self { entries: VecDeque::new(), first: 0, cursor: 0, in_flight: 0, window, bytes: 0 }
+        Self {
+            entries: VecDeque::new(),
+            first: 0,
+            cursor: 0,
+            in_flight: 0,
+            in_flight_bytes: 0,
+            window,
+            window_bytes: usize::MAX,
+            bytes: 0,
+        }
     }
 
     /// Sequence number of the first message that is not done with.
@@ -140,6 +154,7 @@ impl Queue {
     pub(crate) fn push_sent(&mut self, entry: Entry) {
         debug_assert!(self.is_open() && entry.state == State::Sent, "checked by the caller");
         self.bytes += entry.message.as_ref().map_or(0, Message::size);
+        self.in_flight_bytes += entry.payload_bytes as usize;
         self.entries.push_back(entry);
         self.cursor += 1;
         self.in_flight += 1;
@@ -156,11 +171,11 @@ impl Queue {
     }
 
     /// The next thing to send, if the window allows [MQTT-4.9.0-2]. After [`Queue::resume`] that begins with what was
-    /// sent before, in its order [MQTT-4.4.0-1] [MQTT-4.6.0-1].
-    pub(crate) fn step(&mut self) -> Option<Step> {
+    /// sent before, in its order [MQTT-4.4.0-1] [MQTT-4.6.0-1]. `has_room`: QoS 0 may be sent, which no window bounds.
+    pub(crate) fn step(&mut self, has_room: bool) -> Option<Step> {
         while let Some(entry) = self.entries.get(self.cursor) {
             let sequence = Sequence(self.first + self.cursor as u64);
-            let at = self.cursor;
+            let (at, payload_bytes) = (self.cursor, entry.payload_bytes as usize);
             let step = match entry.state {
                 State::Done => {
                     self.cursor += 1;
@@ -168,6 +183,12 @@ impl Queue {
                 }
                 // Outside the window [MQTT-4.9.0-3].
                 State::Released => Step::Release(sequence.packet_id()),
+                State::Waiting if entry.qos == QoS::AtMostOnce => {
+                    if !has_room || at as u64 >= Sequence::SPAN {
+                        return None;
+                    }
+                    Step::Publish { at, sequence, dup: false }
+                }
                 State::Waiting | State::Sent if !self.has_window() => return None,
                 State::Waiting => Step::Publish { at, sequence, dup: false },
                 // [MQTT-3.3.1-1]
@@ -178,16 +199,19 @@ impl Queue {
             }
             self.cursor += 1;
             self.in_flight += 1;
+            self.in_flight_bytes += payload_bytes;
             return Some(step);
         }
         None
     }
 
     /// A new connection: all that is not over is to be sent again.
-    pub(crate) fn resume(&mut self, window: NonZeroU16) {
+    pub(crate) fn resume(&mut self, window: NonZeroU16, bytes: usize) {
         self.window = window;
+        self.window_bytes = bytes;
         self.cursor = 0;
         self.in_flight = 0;
+        self.in_flight_bytes = 0;
     }
 
     /// The position of what is in flight under this identifier.
@@ -227,6 +251,7 @@ impl Queue {
         let stored = entry.stored.take();
         if at < self.cursor {
             self.in_flight = self.in_flight.saturating_sub(1);
+            self.in_flight_bytes = self.in_flight_bytes.saturating_sub(entry.payload_bytes as usize);
         }
         while self.entries.front().is_some_and(|entry| entry.state == State::Done) {
             self.entries.pop_front();
@@ -284,7 +309,9 @@ impl Queue {
 
     #[inline]
     fn has_window(&self) -> bool {
-        self.in_flight < self.window.get() && (self.cursor as u64) < Sequence::SPAN
+        self.in_flight < self.window.get()
+            && self.in_flight_bytes < self.window_bytes
+            && (self.cursor as u64) < Sequence::SPAN
     }
 }
 
@@ -295,7 +322,15 @@ impl Entry {
 
     /// PUBREC came: nothing is left of it but its identifier.
     pub(crate) fn released() -> Self {
-        Self { message: None, stored: None, ids: None, qos: QoS::ExactlyOnce, retain: false, state: State::Released }
+        Self {
+            message: None,
+            stored: None,
+            ids: None,
+            qos: QoS::ExactlyOnce,
+            retain: false,
+            state: State::Released,
+            payload_bytes: 0,
+        }
     }
 
     /// As it is to be stored; `None` if it never was.
@@ -328,7 +363,7 @@ mod tests {
     /// Sequence numbers of what is sent until the window is full.
     fn sent(queue: &mut Queue) -> Vec<u64> {
         let mut sent = Vec::new();
-        while let Some(step) = queue.step() {
+        while let Some(step) = queue.step(true) {
             match step {
                 Step::Publish { sequence, .. } => sent.push(sequence.0),
                 Step::Release(id) => sent.push(u64::from(id.get()) + 1_000_000),

@@ -57,8 +57,12 @@ impl Broker {
         let Some(connection) = self.connections.named(conn) else { return };
         let phase = connection.phase;
         self.connections.reclaim(conn.slot);
-        if let Phase::Serving(listener) = phase {
-            self.feed(now, listener);
+        if let Phase::Serving(id) = phase {
+            // What waits for room in the window is sent when an acknowledgement makes some.
+            match self.listeners.get(id).is_some_and(|listener| listener.queues_qos0) {
+                true => self.pump(now, id),
+                false => self.feed(now, id),
+            }
         }
     }
 

@@ -205,7 +205,7 @@ impl QueuedRecord {
         if flags & !(RETAIN | 0x03) != 0 {
             return Err(Damaged::Value);
         }
-        let qos = QoS::from_bits(flags & 0x03).filter(|&qos| qos > QoS::AtMostOnce).ok_or(Damaged::Value)?;
+        let qos = QoS::from_bits(flags & 0x03).ok_or(Damaged::Value)?;
         let body = body_id(from.u64()?)?;
         let mut ids = Vec::new();
         while !from.0.is_empty() {

@@ -11,7 +11,7 @@ use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use mqtt::handshake::Inbound;
-use mqtt::{FilterBuf, Instant, Message, Now, PacketId};
+use mqtt::{FilterBuf, Instant, Message, Now, PacketId, QoS};
 
 /// Records until all are there.
 #[derive(Debug, Default)]
@@ -107,6 +107,7 @@ impl Broker {
         // Who was connected when the site went down may have been sent whatever the window allowed.
         let sent = was_away.then_some(record.sent);
         self.restore_queue(&mut session, staged.queued, sent, bodies);
+        let queues_qos0 = session.queue.iter().any(|(_, entry)| entry.qos == QoS::AtMostOnce);
         let is_over = session.queue.is_over(&self.config);
         let changed = (!was_away).then(|| session.record().value());
         // Before it is back, too, nobody takes what waits for a bridge, and no rules of clients are asked.
@@ -120,6 +121,7 @@ impl Broker {
         }
         if let Some(listener) = self.listeners.get_mut(id) {
             listener.full = is_over;
+            listener.queues_qos0 = queues_qos0;
         }
         self.watch_absence(now, id);
         for (filter, SubscriptionRecord { options, id: subscription }) in &staged.subscriptions {
@@ -181,7 +183,9 @@ fn entry(queued: &QueuedRecord, bodies: &BTreeMap<BodyId, Message>, was_sent: bo
             ids: (!ids.is_empty()).then(|| Box::new(ids.clone())),
             qos: *qos,
             retain: *retain,
-            state: if was_sent { State::Sent } else { State::Waiting },
+            // Of QoS 0 nothing is kept that was sent.
+            state: if was_sent && *qos > QoS::AtMostOnce { State::Sent } else { State::Waiting },
+            payload_bytes: bodies.get(body).map_or(0, |message| message.payload().len() as u32),
         }),
         QueuedRecord::Released => Some(Entry::released()),
     }

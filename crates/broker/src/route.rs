@@ -4,7 +4,8 @@ use alloc::vec::Vec;
 use core::num::NonZeroU32;
 use mqtt::{QoS, Topic, TopicBuf};
 
-/// Everybody who wants the messages of one topic. One target for each listener: overlapping subscriptions are merged.
+/// Everybody who wants the messages of one topic. One target for each listener, its overlapping subscriptions merged,
+/// but for those who want a copy for each.
 #[derive(Debug, Default)]
 pub(crate) struct Route {
     topic: Option<TopicBuf>,
@@ -101,8 +102,8 @@ impl Route {
     }
 
     /// Merges the subscribers of all matching filters: the highest QoS, all identifiers in the one copy [MQTT-3.3.4-2]
-    /// [MQTT-3.3.4-3] [MQTT-3.3.4-4].
-    pub(crate) fn merge(&mut self, members: &mut Vec<Member>) {
+    /// [MQTT-3.3.4-3] [MQTT-3.3.4-4]. Who wants a copy for `each` gets each with its own identifier [MQTT-3.3.4-5].
+    pub(crate) fn merge(&mut self, members: &mut Vec<Member>, each: impl Fn(ListenerId) -> bool) {
         // Stable, so identifiers keep the order of the filters. Sorted already if one filter matched.
         members.sort_by_key(|member| member.listener);
         self.shares.sort_unstable();
@@ -112,7 +113,7 @@ impl Route {
             let ids_len = u16::from(member.id.is_some());
             let options = member.options;
             match self.targets.last_mut() {
-                Some(target) if target.listener == member.listener => {
+                Some(target) if target.listener == member.listener && !each(member.listener) => {
                     target.qos = target.qos.max(options.qos);
                     target.no_local &= options.no_local;
                     target.retain_as_published |= options.retain_as_published;

@@ -55,14 +55,16 @@ impl Broker {
         listener.slot = Some(slot);
         listener.dropping = false;
         let was_other = core::mem::replace(&mut listener.role, role) != role;
+        let differs = listener.wants_each(!role.is_bridge() && self.config.copies_each(connect.version));
         let Some(session) = listener.session_mut() else { return (id, false) };
         let realm = self.connections.get(slot).and_then(|connection| connection.cold.realm);
-        if (session.user.as_deref(), session.realm) != (connect.user_name, realm) || was_other {
+        let is_other = (session.user.as_deref(), session.realm) != (connect.user_name, realm) || was_other;
+        if is_other {
             session.allowed = None;
-            if self.policy.is_some() && !session.subscriptions.is_empty() {
-                // What somebody else was allowed to read is on routes.
-                self.index.forget_routes_all();
-            }
+        }
+        // What somebody else was allowed to read is on routes, and how many copies there were.
+        if (is_other && self.policy.is_some() || differs) && !session.subscriptions.is_empty() {
+            self.index.forget_routes_all();
         }
         session.realm = realm;
         session.expiry = expiry;
@@ -73,7 +75,7 @@ impl Broker {
         let will = connect.will.as_ref().map(Will::new).map(Box::new);
         let will_changes = session.will.is_some() || will.is_some();
         session.will = will;
-        session.queue.resume(window);
+        session.queue.resume(window, self.config.in_flight_bytes_max);
         if let Some(inbound) = &mut session.inbound {
             inbound.resume(receive_max);
         }
@@ -120,6 +122,8 @@ impl Broker {
             durable: session.expiry != Expiry::WithConnection,
             full: false,
             dropping: false,
+            each: false,
+            queues_qos0: false,
             slot: None,
             kind: Kind::Session(Box::new(session)),
         });
@@ -177,7 +181,7 @@ impl Broker {
         }
         self.journal.note(record::session_key(session.number), Some(session.record().value()));
         let window = self.config.in_flight_max;
-        session.queue.resume(window);
+        session.queue.resume(window, self.config.in_flight_bytes_max);
         let is_over = session.queue.is_over(&self.config);
         let will_is_due = session.will_due(now.wall).is_some_and(|due| due <= now.wall);
         if let Some(listener) = self.listeners.get_mut(id) {
@@ -338,11 +342,17 @@ impl Broker {
     pub(crate) fn pump(&mut self, now: Now, id: ListenerId) {
         let Some(listener) = self.listeners.get_mut(id) else { return };
         let Some(slot) = listener.slot else { return };
+        if listener.queues_qos0 && listener.durable {
+            // QoS 0 is out once at most: the store forgets it before it goes.
+            self.journal.hold();
+        }
         if let Some(session) = listener.session_mut() {
             self.journal.hold_after(session.queued_in);
         }
-        while let Some(session) = self.listeners.session_mut(id) {
-            match session.queue.step() {
+        loop {
+            let has_room = self.connections.get(slot).is_some_and(|to| to.outgoing.len() < FEED_BYTES);
+            let Some(session) = self.listeners.session_mut(id) else { return };
+            match session.queue.step(has_room) {
                 Some(Step::Publish { at, sequence, dup }) => self.send_owed(now, slot, id, (at, sequence, dup)),
                 Some(Step::Release(packet_id)) => {
                     self.acknowledge(slot, AckKind::PubRel, packet_id, ReasonCode::Success);
@@ -354,7 +364,9 @@ impl Broker {
             && let Some(session) = listener.session_mut()
         {
             let eased = session.queue.has_eased(&self.config);
+            let all_sent = session.queue.waiting() == 0;
             session.queue.shrink();
+            listener.queues_qos0 &= !all_sent;
             self.room |= listener.full && eased;
             listener.full &= !eased;
             listener.dropping &= !eased;
@@ -390,14 +402,18 @@ impl Broker {
             Some(frame) => {
                 let payload = letter.payload.len();
                 if let Some(connection) = self.connections.open(slot, &mut self.journal) {
-                    frames.append(&letter, frame, Some(sequence.packet_id()), connection.outgoing.buffer());
+                    let packet_id = Some(sequence.packet_id()).filter(|_| qos > QoS::AtMostOnce);
+                    frames.append(&letter, frame, packet_id, connection.outgoing.buffer());
                     connection.said(&letter, frame);
                     if frame.shares_payload {
                         connection.outgoing.share(message);
                     }
                     self.stats.publish_sent(frame.len, payload);
                 }
-                self.forget_if_sent_once(id, at);
+                match qos {
+                    QoS::AtMostOnce => self.finish(id, at),
+                    QoS::AtLeastOnce | QoS::ExactlyOnce => self.forget_if_sent_once(id, at),
+                }
             }
             None => self.lose(id, at, Drop::TooLarge),
         }
@@ -426,7 +442,7 @@ impl Broker {
                 self.journal.begin();
                 let properties = message.properties();
                 let mut letter = Letter::from_message(message, &properties, now.wall);
-                let qos = page.qos.min(message.qos());
+                let qos = self.config.outgoing_qos(page.qos, message.qos());
                 let mut frames = self.frames.take().unwrap_or_default();
                 frames.begin(self.config.share_from(1));
                 if qos == QoS::AtMostOnce {
@@ -462,7 +478,7 @@ impl Broker {
                     continue;
                 }
                 // A message of the window closes it for those behind.
-                let needs_window = page.qos.min(message.qos()) > QoS::AtMostOnce;
+                let needs_window = self.config.outgoing_qos(page.qos, message.qos()) > QoS::AtMostOnce;
                 is_full = bytes >= room
                     || page.messages.len() == PAGE_MAX
                     || needs_window && (!session.queue.is_open() || !page.messages.is_empty());

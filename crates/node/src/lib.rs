@@ -22,7 +22,7 @@ mod system;
 pub use ::rules;
 pub use broker::{Access, Admission, Authentication, BridgeTerms, Credentials, Policy, Verdict, Welcome, Who};
 pub use broker::{AttachId, Config as BrokerConfig, ConnId, Event as BrokerEvent, Outgoing, Stats as BrokerStats};
-pub use broker::{Drop, Role, SessionStatus, SubscriptionStatus, WhenFull};
+pub use broker::{Drop, Overlap, Role, SessionStatus, SubscriptionStatus, WhenFull};
 pub use console::Console;
 pub use door::{Change, Damaged, Event, Input, Output};
 pub use mesh::{

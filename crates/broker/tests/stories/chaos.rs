@@ -80,6 +80,9 @@ fn anything_goes() {
             deferred_bytes_max: 500,
             outgoing_bytes_max: 2000,
             share_payload_bytes: 200,
+            queue_qos0: seed % 3 == 0,
+            upgrade_qos: seed % 5 == 0,
+            in_flight_bytes_max: if seed % 7 == 0 { 100 } else { usize::MAX },
             ..Config::default()
         };
         let mut stage = Stage::new(config);

@@ -7,6 +7,7 @@ mod aliases;
 mod answers;
 mod bridges;
 mod chaos;
+mod choices;
 mod durable;
 mod methods;
 mod play;

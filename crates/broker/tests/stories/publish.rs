@@ -178,16 +178,6 @@ fn filters() {
 }
 
 #[test]
-fn overlapping_subscriptions_bring_one_copy() {
-    // [MQTT-3.3.4-2] [MQTT-3.3.4-3] [MQTT-3.3.4-4]
-    check(
-        "a: CONNECT v5 · a: SUB t/1 q1 id=1 · a: SUB t/+ q2 id=2 · a: SUB # id=3 · b: CONNECT · b: PUB t/1 'x' q2",
-        "a< PUB t/1 'x' q2 #1 ids=1,3,2 · b< PUBREC #1",
-    );
-    check("a: CONNECT · a: SUB t , # , +  · b: CONNECT · b: PUB t 'x'", "a< PUB t 'x'");
-}
-
-#[test]
 fn subscribe_and_unsubscribe() {
     // [MQTT-3.8.4-1] [MQTT-3.8.4-5] [MQTT-3.8.4-6] [MQTT-3.8.4-7] [MQTT-3.9.3-1]
     check("a: CONNECT · a: SUB t/+ q2 , u q1 , # q0", "+t/+ · +u · +# · a< SUBACK 2 1 0");

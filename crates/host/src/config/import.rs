@@ -7,6 +7,7 @@ use super::{
 use crate::store::SyncMode;
 use crate::tls::{ClientTls, Trust};
 use mqtt::Version;
+use node::Overlap;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
@@ -331,6 +332,13 @@ fn limits(config: &Config) -> Vec<(&'static str, String)> {
     });
     push(&mut pairs, "max_qos", (config.max_qos, mqtt::QoS::ExactlyOnce), |qos| (*qos as u8).to_string());
     push(&mut pairs, "retain_available", (config.retain_available, true), bool::to_string);
+    push(&mut pairs, "overlapping", (config.overlapping, Overlap::default()), |overlapping| match overlapping {
+        Overlap::ByVersion => text("by-version"),
+        Overlap::Once => text("once"),
+        Overlap::Each => text("each"),
+    });
+    push(&mut pairs, "upgrade_qos", (config.upgrade_qos, false), bool::to_string);
+    push(&mut pairs, "queue_qos0", (config.queue_qos0, false), bool::to_string);
     let default = Limits::default();
     for limit in LIMITS {
         let show = |amount: &u64| match limit.unit {

@@ -12,6 +12,7 @@ use crate::privileges;
 use crate::store::SyncMode;
 use mqtt::QoS;
 use mqtt::topic::{Filter, FilterBuf};
+use node::Overlap;
 use node::rules::Oddities;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::{Range, RangeInclusive};
@@ -646,6 +647,36 @@ const LIMITS_KEYS: &[Key] = &[
         doc: "Whether clients may publish retained messages; MQTT 5 is told. With `false`, who does is disconnected \
               (0x9A).",
         read: |draft, value| set(&mut draft.config.retain_available, boolean(value)),
+    },
+    Key {
+        name: "overlapping",
+        takes: "`\"by-version\"`, `\"once\"` or `\"each\"`",
+        default: "`\"by-version\"`",
+        example: "\"once\"",
+        doc: "How often a client gets a message that several of its subscriptions match: `once`, with the highest QoS \
+              and all identifiers, or once for `each`, with its QoS and its identifier. `by-version` is `each` for \
+              MQTT 5 and `once` for older clients, as in mosquitto.",
+        read: |draft, value| {
+            let words = [("by-version", Overlap::ByVersion), ("once", Overlap::Once), ("each", Overlap::Each)];
+            set(&mut draft.config.overlapping, choice(value, &words))
+        },
+    },
+    Key {
+        name: "upgrade_qos",
+        takes: "`true` or `false`",
+        default: "`false`",
+        example: "true",
+        doc: "Whether messages go out to clients with the QoS of the subscription, also if they came with a lower one.",
+        read: |draft, value| set(&mut draft.config.upgrade_qos, boolean(value)),
+    },
+    Key {
+        name: "queue_qos0",
+        takes: "`true` or `false`",
+        default: "`false`",
+        example: "true",
+        doc: "Whether QoS 0 messages, too, wait for sessions whose clients are away. They survive a restart; one that \
+              was about to be sent when the site was killed may be lost, none is sent twice.",
+        read: |draft, value| set(&mut draft.config.queue_qos0, boolean(value)),
     },
 ];
 

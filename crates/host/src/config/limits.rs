@@ -136,6 +136,9 @@ macro_rules! limits {
 limits! {
     /// Largest MQTT packet taken or sent, checked before its payload is buffered.
     packet_max: u32, Bytes, 16 * MIB, KIB, 268_435_460;
+    /// Largest payload that a client may publish. A larger one is dropped, MQTT 5 is told (0x97), others get the usual
+    /// answer, and the connection stays.
+    payload_max: u32, Bytes, 268_435_460, 1, 268_435_460;
     /// Largest CONNECT, will included: who is not let in yet may not fill the memory.
     connect_packet_max: u32, Bytes, 100_000, KIB, 268_435_460;
     /// Clients connected at once.
@@ -150,11 +153,13 @@ limits! {
     keep_alive_max: Duration, Time, 65_535, 10, 65_535;
     /// Messages of QoS 1 and 2 on their way to one client, or from it, and not yet acknowledged; MQTT 5 is told so.
     inflight_max: u16, Count, 20, 1, 65_535;
+    /// Bytes of the payloads of such messages on their way to one client: another one is sent while there are fewer.
+    inflight_bytes_max: usize, Bytes, 1024 * GIB, 1, 1024 * GIB;
     /// Topic aliases that an MQTT 5 client may set for what it publishes.
     topic_alias_max: u16, Count, 10, 0, 65_535;
     /// Topic aliases that midge sets for one MQTT 5 client, if it takes as many.
     topic_alias_sent_max: u16, Count, 10, 0, 65_535;
-    /// Messages of QoS 1 and 2 that wait for one session.
+    /// Messages of QoS 1 and 2, and of QoS 0 with `queue_qos0`, that wait for one session.
     queue_messages_max: usize, Count, 200_000, 1, 100_000_000;
     /// Bytes of these messages.
     queue_bytes_max: usize, Bytes, 64 * MIB, 64 * KIB, 1024 * GIB;

@@ -33,7 +33,7 @@ pub use report::{FileKind, LineReport, Mention, Problem, Report, Severity, Verdi
 use crate::store::SyncMode;
 use mqtt::QoS;
 use mqtt::topic::{Filter, FilterBuf};
-use node::rules;
+use node::{Overlap, rules};
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::net::SocketAddr;
@@ -68,6 +68,12 @@ pub struct Config {
     pub max_qos: QoS,
     /// Whether clients may publish retained messages.
     pub retain_available: bool,
+    /// How often a client gets a message that several of its subscriptions match.
+    pub overlapping: Overlap,
+    /// Whether messages go out with the QoS of the subscription, also if they came with a lower one.
+    pub upgrade_qos: bool,
+    /// Whether QoS 0 messages wait for sessions whose clients are away.
+    pub queue_qos0: bool,
     /// What is told, and where.
     pub log: Log,
     /// The rules of the site.
@@ -364,6 +370,9 @@ impl Default for Config {
             queue_full: QueueFull::default(),
             max_qos: QoS::ExactlyOnce,
             retain_available: true,
+            overlapping: Overlap::ByVersion,
+            upgrade_qos: false,
+            queue_qos0: false,
             log: Log::default(),
             script: Script::default(),
             pins: Pins::default(),

@@ -18,11 +18,9 @@ use super::{
 use crate::log::is_time_format;
 use crate::privileges;
 use includes::Included;
+use node::Overlap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-
-/// What a PUBLISH may carry beside its payload: header, longest topic, properties of a usual size.
-const PUBLISH_OVERHEAD: u64 = 72 * 1024;
 
 /// The largest packet that MQTT has.
 const PACKET_MAX: u32 = 268_435_460;
@@ -112,7 +110,7 @@ const DIRECTIVES: &[(&str, Apply)] = &[
     ("max_queued_messages", |reader, line| reader.limit(line, "queue_messages_max")),
     ("max_queued_bytes", |reader, line| reader.limit(line, "queue_bytes_max")),
     ("max_packet_size", |reader, line| reader.limit(line, "packet_max")),
-    ("message_size_limit", |reader, line| reader.message_size_limit(line)),
+    ("message_size_limit", |reader, line| reader.limit(line, "payload_max")),
     ("max_keepalive", |reader, line| reader.limit(line, "keep_alive_max")),
     ("max_connections", |reader, line| reader.connections_max(line)),
     ("sys_interval", |reader, line| {
@@ -158,19 +156,19 @@ const DIRECTIVES: &[(&str, Apply)] = &[
         }
         Ok(())
     }),
-    ("queue_qos0_messages", |_, line| only_false(line, "QoS 0 messages are not queued for absent clients")),
-    ("upgrade_outgoing_qos", |_, line| only_false(line, "no message is delivered with a higher QoS than it came with")),
-    ("allow_duplicate_messages", |_, line| match boolean(line.value)? {
-        true => Ok(()),
-        false => {
-            Err("a message comes once for each subscription that it matches, as it does in mosquitto 2 unless it \
-                      is told otherwise; write true"
-                .to_owned())
-        }
+    ("queue_qos0_messages", |reader, line| {
+        reader.config.queue_qos0 = boolean(line.value)?;
+        Ok(())
     }),
-    ("max_inflight_bytes", |_, line| {
-        only_zero(line, "what is on its way is counted in messages: set max_inflight_messages")
+    ("upgrade_outgoing_qos", |reader, line| {
+        reader.config.upgrade_qos = boolean(line.value)?;
+        Ok(())
     }),
+    ("allow_duplicate_messages", |reader, line| {
+        reader.config.overlapping = if boolean(line.value)? { Overlap::Each } else { Overlap::Once };
+        Ok(())
+    }),
+    ("max_inflight_bytes", |reader, line| reader.limit(line, "inflight_bytes_max")),
     ("memory_limit", |_, line| {
         only_zero(line, "memory is bounded by part: max_queued_bytes here, and [limits] of a TOML file")
     }),
@@ -423,15 +421,6 @@ impl<'t> Reader<'t> {
         Ok(())
     }
 
-    fn message_size_limit(&mut self, line: Line<'_>) -> Result<(), String> {
-        let payload: u64 = line.value.parse().map_err(|_| format!("found {}: write a number", quoted(line.value)))?;
-        let limit = Limit::named("packet_max").ok_or("unknown limit")?;
-        let packet = if payload == 0 { limit.most } else { payload.saturating_add(PUBLISH_OVERHEAD).min(limit.most) };
-        limit.set(&mut self.config.limits, packet)?;
-        self.note(line, "midge limits the whole packet, and closes the connection that sends a larger one");
-        Ok(())
-    }
-
     /// Each line adds a destination, as in mosquitto; `none` takes all away.
     fn log_dest(&mut self, line: Line<'_>) -> Result<(), String> {
         let target = match line.value.split_once([' ', '\t']).unwrap_or((line.value, "")) {
@@ -502,10 +491,6 @@ impl<'t> Reader<'t> {
 /// A directive as it is shown, never longer than a message should be.
 fn shown(name: &str) -> String {
     if name.len() <= 40 { name.to_owned() } else { quoted(name) }
-}
-
-fn only_false(line: Line<'_>, here: &str) -> Result<(), String> {
-    if boolean(line.value)? { Err(format!("not built: {here}; write false")) } else { Ok(()) }
 }
 
 fn only_zero(line: Line<'_>, here: &str) -> Result<(), String> {

@@ -544,8 +544,21 @@ fn zero_has_mosquittos_meaning() {
     let limits = |text| good(conf(text)).limits;
     assert_eq!(limits("max_inflight_messages 0").inflight_max, 65_535);
     assert_eq!(limits("max_queued_messages 0").queue_messages_max, 100_000_000);
-    assert_eq!(limits("message_size_limit 0").packet_max, 268_435_460);
-    assert_eq!(limits("message_size_limit 1000").packet_max, 1_000 + 72 * 1024);
+    assert_eq!(limits("message_size_limit 0").payload_max, 268_435_460);
+    assert_eq!(limits("message_size_limit 1000"), Limits { payload_max: 1_000, ..limits("") });
+    assert_eq!(limits("max_inflight_bytes 0"), limits(""));
+    assert_eq!(limits("max_inflight_bytes 1").inflight_bytes_max, 1);
+}
+
+#[test]
+fn what_mosquitto_lets_one_choose_about_messages() {
+    let choices = |text| {
+        let config = good(conf(text));
+        (config.overlapping, config.upgrade_qos, config.queue_qos0)
+    };
+    assert_eq!(choices(""), (Overlap::ByVersion, false, false));
+    assert_eq!(choices("allow_duplicate_messages true\nupgrade_outgoing_qos true"), (Overlap::Each, true, false));
+    assert_eq!(choices("allow_duplicate_messages false\nqueue_qos0_messages true"), (Overlap::Once, false, true));
 }
 
 #[test]
