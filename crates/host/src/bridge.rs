@@ -44,6 +44,8 @@ enum What {
     Resting,
     /// A line for the log.
     Said(String),
+    /// This broker has its subscriptions, but for what is named here.
+    Subscribed { refused: Option<String> },
     /// It is no more, and its session neither.
     Gone,
 }
@@ -75,7 +77,7 @@ pub struct BridgeStatus {
     pub address: String,
     /// Whether messages pass.
     pub connected: bool,
-    /// Why not; a lazy bridge without messages has nothing to say.
+    /// Why not, or what does not pass; a lazy bridge without messages has nothing to say.
     pub trouble: Option<String>,
     /// Messages that wait here.
     pub queued: usize,
@@ -110,6 +112,8 @@ struct Bridge {
     address: String,
     connected: bool,
     trouble: Option<String>,
+    /// What this broker does not let it have.
+    refusal: Option<String>,
     /// What the state topic says.
     told: Option<bool>,
 }
@@ -190,8 +194,11 @@ impl Bridges {
         match started {
             Ok(thread) => {
                 let (connected, trouble, told) = (false, None, None);
-                let mut bridge = Bridge { number, config, relay, thread, counts, address, connected, trouble, told };
+                let refusal = None;
+                let mut bridge =
+                    Bridge { number, config, relay, thread, counts, address, connected, trouble, refusal, told };
                 bridge.tell_state(now, node);
+                bridge.tell_lowered(self.packet_max, now, log);
                 self.running.push(bridge);
             }
             Err(error) => {
@@ -229,7 +236,7 @@ impl Bridges {
                 name: bridge.config.name.clone(),
                 address: bridge.address.clone(),
                 connected: bridge.connected,
-                trouble: bridge.trouble.clone(),
+                trouble: bridge.trouble.clone().or_else(|| bridge.refusal.clone()),
                 queued: queued(&bridge.relay.local_client_id),
                 dropped: bridge.counts.dropped.load(Ordering::Relaxed),
                 refused: bridge.counts.refused.load(Ordering::Relaxed),
@@ -274,6 +281,12 @@ impl Bridge {
                 (self.connected, self.trouble) = (false, Some(why));
             }
             What::Resting => (self.connected, self.trouble) = (false, None),
+            What::Subscribed { refused } => {
+                if let Some(words) = refused.as_ref().filter(|_| refused != self.refusal) {
+                    log.line(now.wall, Level::Warning, format_args!("Bridge {name}: {words}."));
+                }
+                self.refusal = refused;
+            }
             What::Said(words) => log.line(now.wall, Level::Warning, format_args!("Bridge {name}: {words}.")),
             What::Gone => {}
         }
@@ -284,6 +297,16 @@ impl Bridge {
     fn tell_state(&mut self, now: Now, node: &mut Node) {
         if self.told.replace(self.connected) != Some(self.connected) {
             self.announce(now, if self.connected { b"1" } else { b"0" }, node);
+        }
+    }
+
+    fn tell_lowered(&self, packet_max: u32, now: Now, log: &mut Log) {
+        if let Some(wanted) = self.config.packet_max.filter(|&wanted| wanted > packet_max) {
+            let name = &self.config.name;
+            let words = format_args!(
+                "Bridge {name}: its largest packet is {packet_max} bytes, not {wanted}: this site takes no larger ones."
+            );
+            log.line(now.wall, Level::Warning, words);
         }
     }
 

@@ -342,7 +342,8 @@ fn settle(config: &Config, data: &std::path::Path) -> Result<(), StartError> {
     account
         .inherit(config, data, is_new)
         .map_err(|(path, error)| StartError::User(format!("{}: can't be given to {name}: {error}", path.display())))?;
-    account.take_on().map_err(|error| StartError::User(format!("can't become {name}: {error}")))
+    account.take_on().map_err(|error| StartError::User(format!("can't become {name}: {error}")))?;
+    account.check_reach(data).map_err(StartError::User)
 }
 
 fn start_gateways(config: &Config, event_loop: &Loop, clients: &mut Clients) -> Result<(), StartError> {

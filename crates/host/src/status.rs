@@ -502,12 +502,13 @@ impl fmt::Display for ScriptStatus {
 
 impl fmt::Display for BridgeStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = match (&self.trouble, self.connected) {
-            (_, true) => "connected",
-            (Some(trouble), false) => trouble,
-            (None, false) => "not connected",
+        let (state, trouble) = match (&self.trouble, self.connected) {
+            (Some(trouble), true) => ("connected, but ", trouble.as_str()),
+            (None, true) => ("connected", ""),
+            (Some(trouble), false) => (trouble.as_str(), ""),
+            (None, false) => ("not connected", ""),
         };
-        write!(f, "  bridge {} to {}: {state}; {} messages wait", self.name, self.address, self.queued)?;
+        write!(f, "  bridge {} to {}: {state}{trouble}; {} messages wait", self.name, self.address, self.queued)?;
         match (self.dropped, self.refused) {
             (0, 0) => writeln!(f),
             (dropped, refused) => writeln!(f, ", {dropped} dropped, {refused} refused there"),

@@ -1,7 +1,8 @@
 //! Packets from a stream of bytes, however it is split.
 use crate::codec::{Cut, DecodeError, Frame, Kind, cut};
 use crate::packet::Packet;
-use crate::types::Version;
+use crate::types::{PacketId, QoS, Version};
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 /// Keeps the beginning of a packet until its end arrives. Whole packets are read where they lie.
@@ -10,14 +11,27 @@ pub struct Inbox {
     partial: Vec<u8>,
     /// The packet in `partial` was handed out.
     read: bool,
-    /// Bytes still to come of a packet that is passed over.
-    passing: usize,
+    /// A packet that is passed over.
+    passing: Option<Box<Passing>>,
+}
+
+/// A PUBLISH that is not read.
+#[derive(Debug)]
+struct Passing {
+    /// Bytes still to come.
+    left: usize,
+    /// Its beginning, until its identifier is known.
+    head: Vec<u8>,
+    /// Whether somebody waits for an answer to it.
+    is_to_be_named: bool,
+    /// Of those passed over that are still to be answered.
+    names: Vec<(QoS, PacketId)>,
 }
 
 impl Inbox {
     /// Empty, without memory of its own.
     pub const fn new() -> Self {
-        Self { partial: Vec::new(), read: false, passing: 0 }
+        Self { partial: Vec::new(), read: false, passing: None }
     }
 
     /// The next packet of what was kept and `data`, which is moved past it; `None` once `data` is used up.
@@ -41,9 +55,12 @@ impl Inbox {
         if self.read {
             *self = Self::new();
         }
-        let passed = self.passing.min(data.len());
-        self.passing -= passed;
-        *data = &data[passed..];
+        if let Some(passing) = &mut self.passing {
+            passing.take(data)?;
+            if passing.left == 0 && passing.names.is_empty() {
+                self.passing = None;
+            }
+        }
         if self.partial.is_empty() {
             return match cut(data, version, packet_max)? {
                 Cut::Frame { frame, len } => {
@@ -79,13 +96,34 @@ impl Inbox {
     /// After [`DecodeError::TooLarge`] with this `len`: goes on behind the packet if it is a PUBLISH of QoS 0, which
     /// nobody waits for an answer to. Returns whether it is. Costs no memory.
     pub fn pass_over(&mut self, data: &[u8], len: u32) -> bool {
-        let first = self.partial.first().or(data.first());
-        let is_fleeting = first.is_some_and(|first| first >> 4 == Kind::Publish as u8 && first & 0b0110 == 0);
-        if is_fleeting {
-            self.passing = (len as usize).saturating_sub(self.partial.len());
-            self.partial = Vec::new();
+        let is_fleeting = self.first(data).is_some_and(|first| first & 0b0110 == 0);
+        is_fleeting && self.pass_over_any(data, len)
+    }
+
+    /// As [`Inbox::pass_over`], a PUBLISH of QoS 1 and 2 too: it is to be answered once [`Inbox::take_passed`] has its
+    /// identifier. Costs the memory of a topic until then.
+    pub fn pass_over_any(&mut self, data: &[u8], len: u32) -> bool {
+        let Some(first) = self.first(data).filter(|first| first >> 4 == Kind::Publish as u8) else { return false };
+        let head = core::mem::take(&mut self.partial);
+        let left = (len as usize).saturating_sub(head.len());
+        let names = self.passing.take().map(|before| before.names).unwrap_or_default();
+        self.passing = Some(Box::new(Passing { left, head, is_to_be_named: first & 0b0110 != 0, names }));
+        true
+    }
+
+    /// How a packet that was passed over is called, once. To be asked until there is none, after each packet and at the
+    /// end of the data.
+    pub fn take_passed(&mut self) -> Option<(QoS, PacketId)> {
+        let passing = self.passing.as_mut()?;
+        let name = (!passing.names.is_empty()).then(|| passing.names.remove(0));
+        if passing.left == 0 && passing.names.is_empty() {
+            self.passing = None;
         }
-        is_fleeting
+        name
+    }
+
+    fn first(&self, data: &[u8]) -> Option<u8> {
+        self.partial.first().or(data.first()).copied()
     }
 
     /// Takes all of `data`. Memory grows with what has come, not with what a header promises.
@@ -103,4 +141,41 @@ impl Inbox {
     pub fn buffered(&self) -> usize {
         if self.read { 0 } else { self.partial.len() }
     }
+}
+
+impl Passing {
+    /// Moves `data` past the packet, as far as it is there.
+    fn take(&mut self, data: &mut &[u8]) -> Result<(), DecodeError> {
+        let (passed, rest) = data.split_at(self.left.min(data.len()));
+        self.left -= passed.len();
+        *data = rest;
+        if !self.is_to_be_named {
+            return Ok(());
+        }
+        let missing = HEAD_MAX.saturating_sub(self.head.len()).min(passed.len());
+        self.head.extend_from_slice(&passed[..missing]);
+        match name(&self.head) {
+            Some(name) => {
+                self.names.push(name?);
+                (self.is_to_be_named, self.head) = (false, Vec::new());
+                Ok(())
+            }
+            None if self.left == 0 => Err(DecodeError::Truncated),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Type, Remaining Length, the longest topic and the identifier.
+const HEAD_MAX: usize = 5 + 2 + 65_535 + 2;
+
+/// QoS and identifier of the PUBLISH that begins like this; `None` if there is too little of it.
+fn name(head: &[u8]) -> Option<Result<(QoS, PacketId), DecodeError>> {
+    let (&first, rest) = head.split_first()?;
+    let length = rest.iter().position(|byte| byte & 0x80 == 0)? + 1;
+    let (len, rest) = rest.get(length..)?.split_first_chunk::<2>()?;
+    let id = rest.get(usize::from(u16::from_be_bytes(*len))..)?.first_chunk::<2>()?;
+    let qos = QoS::from_bits(first >> 1 & 0b11).ok_or(DecodeError::QoS);
+    let id = PacketId::new(u16::from_be_bytes(*id)).ok_or(DecodeError::PacketId);
+    Some(qos.and_then(|qos| Ok((qos, id?))))
 }

@@ -1,6 +1,7 @@
 //! What is written is read back equal, from any split of the bytes; and no bytes at all make the codec panic.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "a test may fail")]
 use midge_mqtt as mqtt;
+use mqtt::codec::DecodeError;
 use mqtt::codec::{self, Cut, PlainPublish, Progress};
 use mqtt::packet::*;
 use mqtt::property::*;
@@ -381,6 +382,35 @@ fn memory_grows_with_what_came() {
     assert_eq!((inbox.buffered(), header.len()), (8, 0));
     let mut refused: &[u8] = &[0x30, 0xFF, 0xFF, 0xFF, 0x7F];
     assert!(Inbox::new().next(&mut refused, Version::V3_1_1, 1_000_000).is_err());
+}
+
+#[test]
+fn what_is_passed_over_is_named_wherever_it_is_split() {
+    let publish = |first: u8, id: &[u8]| [&[first, 80, 0, 2, b't', b'u'][..], id, &vec![b'x'; 76 - id.len()]].concat();
+    let stream = [&[0xC0, 0][..], &publish(0x34, &[1, 2]), &publish(0x30, &[]), &[0xD0, 0]].concat();
+    for chunk in 1..=stream.len() {
+        let (mut inbox, mut names, mut packets) = (Inbox::new(), Vec::new(), 0);
+        for part in stream.chunks(chunk) {
+            let mut data = part;
+            loop {
+                match inbox.next(&mut data, Version::V3_1_1, 50) {
+                    Ok(Some(_)) => packets += 1,
+                    Ok(None) => break names.extend(std::iter::from_fn(|| inbox.take_passed())),
+                    Err(DecodeError::TooLarge { len, .. }) => assert!(inbox.pass_over_any(data, len)),
+                    Err(error) => panic!("{error}"),
+                }
+                names.extend(std::iter::from_fn(|| inbox.take_passed()));
+            }
+        }
+        let named = (QoS::ExactlyOnce, PacketId::new(0x0102).unwrap());
+        assert_eq!((names, packets), (vec![named], 2), "in pieces of {chunk}");
+    }
+    // Its topic reaches beyond its end: nobody can answer it.
+    let mut inbox = Inbox::new();
+    let mut data: &[u8] = &[&[0x32, 60, 0, 99][..], &[b'x'; 58]].concat();
+    assert!(matches!(inbox.next(&mut data, Version::V5, 50), Err(DecodeError::TooLarge { len: 62, max: 50 })));
+    assert!(inbox.pass_over_any(data, 62));
+    assert_eq!(inbox.next(&mut data, Version::V5, 50).unwrap_err(), DecodeError::Truncated);
 }
 
 #[test]

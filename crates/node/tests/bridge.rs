@@ -41,6 +41,7 @@ fn config(version: Version, topics: Topics) -> BridgeConfig {
         outgoing_retain: true,
         attempt_unsubscribe: true,
         packet_max: 1 << 20,
+        local_packet_max: 1 << 20,
         receive_max: NonZeroU16::MAX,
         session_expiry_secs: None,
     }
@@ -526,6 +527,41 @@ fn what_nobody_asked_for_is_acknowledged_and_dropped() {
     played.say(&Packet::PubRel(ack(7)));
     assert_eq!(played.hear(), ["PUBREC #7", "PUBCOMP #7"]);
     assert_eq!(played.world.people[1].heard, [(2, 1)]);
+}
+
+#[test]
+fn what_is_too_large_is_acknowledged_and_dropped() {
+    let topics = || rules(&[("in/#", Direction::In, QoS::ExactlyOnce)]);
+    let wanted = Topic::parse("in/x").unwrap();
+    let publish = |qos, id, payload| Publish { qos, packet_id: PacketId::new(id), ..Publish::new(wanted, payload) };
+    for version in [Version::V3_1_1, Version::V5] {
+        // Larger than the bridge takes, and larger than this broker takes: it adds properties.
+        for (packet_max, local_packet_max) in [(100, 1 << 20), (1 << 20, 100)] {
+            let config = BridgeConfig { packet_max, local_packet_max, ..config(version, topics()) };
+            let mut played = Played::new(config, ConnAckProperties::default());
+            for (qos, id) in [(QoS::AtMostOnce, 0), (QoS::AtLeastOnce, 5), (QoS::ExactlyOnce, 6)] {
+                played.say(&Packet::Publish(publish(qos, id, &[b'x'; 100])));
+            }
+            played.say(&Packet::PubRel(ack(6)));
+            played.say(&Packet::Publish(publish(QoS::AtLeastOnce, 7, b"2 1")));
+            assert_eq!(played.hear(), ["PUBACK #5", "PUBREC #6", "PUBCOMP #6", "PUBACK #7"]);
+            let is_too_large = |event: &&Event| matches!(event, Event::TooLarge { max: 100, .. });
+            assert_eq!(played.world.events.iter().filter(is_too_large).count(), 3);
+            assert_eq!(played.world.people[1].heard, [(2, 1)]);
+        }
+    }
+}
+
+#[test]
+fn a_filter_that_this_broker_refuses_is_told() {
+    let topics = rules(&[("out/#", Direction::Out, QoS::AtMostOnce), ("more/#", Direction::Out, QoS::AtMostOnce)]);
+    let mut relay = Relay::new(config(Version::V3_1_1, topics));
+    relay.watch(1);
+    // CONNACK, then SUBACK for both filters.
+    relay.local_received(now(1), &[0x20, 3, 0, 0, 0, 0x90, 5, 0xff, 0xff, 0, 0, 0x97]);
+    let refused = Event::RefusedHere { filter: "more/#".into(), reason: ReasonCode::QuotaExceeded };
+    let events: Vec<_> = std::iter::from_fn(|| relay.poll_event()).collect();
+    assert_eq!(events, [refused, Event::Subscribed]);
 }
 
 #[test]

@@ -90,6 +90,7 @@ impl Thread {
             local: None,
             wire: None,
             good_since: None,
+            refused_here: None,
             counts,
             tell: Box::new(tell),
         };
@@ -121,6 +122,8 @@ struct Worker {
     local: Option<UnixStream>,
     wire: Option<Wire>,
     good_since: Option<Instant>,
+    /// The first subscription that this broker did not grant, until it has answered.
+    refused_here: Option<String>,
     counts: Arc<Counts>,
     tell: Box<dyn Fn(What) + Send>,
 }
@@ -340,8 +343,12 @@ impl Worker {
                     let address = self.config.addresses.get(self.at).map(ToString::to_string).unwrap_or_default();
                     (self.tell)(What::Connected { address });
                 }
-                Event::Subscribed if goal == Goal::Seed => return Err(Stop::Seeded),
-                Event::Subscribed => {}
+                Event::Subscribed => {
+                    (self.tell)(What::Subscribed { refused: self.refused_here.take() });
+                    if goal == Goal::Seed {
+                        return Err(Stop::Seeded);
+                    }
+                }
                 Event::Wanted => return Err(Stop::Wanted),
                 Event::RefusedFilter { filter, reason } => {
                     let words = format!("the other broker refuses the subscription to {filter}: {}", reason.text());
@@ -350,6 +357,16 @@ impl Worker {
                 Event::RefusedMessage { reason } => {
                     if self.counts.refused.fetch_add(1, Ordering::Relaxed) == 0 {
                         (self.tell)(What::Said(format!("the other broker refuses messages: {}", reason.text())));
+                    }
+                }
+                Event::RefusedHere { filter, reason } => {
+                    let words = format!("this site refuses the subscription to {filter}: {}", reason.text());
+                    self.refused_here.get_or_insert(words);
+                }
+                Event::TooLarge { len, max } => {
+                    if self.counts.dropped.fetch_add(1, Ordering::Relaxed) == 0 {
+                        let words = format!("messages are dropped: a packet has {len} bytes, and {max} may be");
+                        (self.tell)(What::Said(words));
                     }
                 }
                 Event::Dropped => {

@@ -70,7 +70,7 @@ pub struct Bridge {
     pub outgoing_retain: bool,
     /// Whether subscriptions there are ended for topics that do not come in.
     pub attempt_unsubscribe: bool,
-    /// Largest packet; `None`: as for clients.
+    /// Largest packet; `None`: as for clients, and never more than that.
     pub packet_max: Option<u32>,
     /// Messages that may be in flight to it (5).
     pub receive_max: NonZeroU16,
@@ -107,7 +107,8 @@ impl Bridge {
             notification: self.notification(&remote_client_id),
             outgoing_retain: self.outgoing_retain,
             attempt_unsubscribe: self.attempt_unsubscribe,
-            packet_max: self.packet_max.unwrap_or(packet_max),
+            packet_max: self.packet_max.map_or(packet_max, |own| own.min(packet_max)),
+            local_packet_max: packet_max,
             receive_max: self.receive_max,
             session_expiry_secs: self.session_expiry_secs,
             remote_client_id,

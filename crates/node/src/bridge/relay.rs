@@ -44,6 +44,8 @@ pub struct Config {
     pub attempt_unsubscribe: bool,
     /// Largest packet, both ways.
     pub packet_max: u32,
+    /// Largest packet that this broker takes.
+    pub local_packet_max: u32,
     /// Messages that may be in flight to the bridge (5).
     pub receive_max: NonZeroU16,
     /// How long the other broker remembers the bridge without a connection, if not for ever (5).
@@ -88,8 +90,15 @@ pub enum Event {
     },
     /// Messages pass.
     Connected,
-    /// This broker has our subscriptions.
+    /// This broker has our subscriptions, but for those that it has refused.
     Subscribed,
+    /// This broker refuses this filter.
+    RefusedHere {
+        /// Which.
+        filter: String,
+        /// Why.
+        reason: ReasonCode,
+    },
     /// So many messages wait as were to be waited for.
     Wanted,
     /// The other broker refuses this filter.
@@ -106,6 +115,13 @@ pub enum Event {
     },
     /// A message was not handed on: no rule has its topic, or one side does not take it.
     Dropped,
+    /// A message of the other broker was acknowledged and not handed on: its packet is too large.
+    TooLarge {
+        /// Bytes of the packet.
+        len: usize,
+        /// So many may be.
+        max: u32,
+    },
     /// This conversation is over.
     Ended(Ended),
 }
@@ -429,17 +445,21 @@ impl Relay {
             match inbox.next(&mut data, version, packet_max) {
                 Ok(Some(packet)) => self.hear_there(now, &packet),
                 Ok(None) => {
+                    self.settle_passed(now, &mut inbox);
                     self.remote_inbox = inbox;
                     return;
                 }
                 Err(error) => match error {
-                    // A broker of version 5 was told the limit.
-                    DecodeError::TooLarge { len, .. } if version != Version::V5 && inbox.pass_over(data, len) => {
-                        self.events.push_back(Event::Dropped);
+                    // Without an answer it would come again and again, and be in the way of all others.
+                    DecodeError::TooLarge { len, max }
+                        if self.stage == Stage::Together && inbox.pass_over_any(data, len) =>
+                    {
+                        self.events.push_back(Event::TooLarge { len: len as usize, max });
                     }
                     error => self.end(Ended::Malformed(error)),
                 },
             }
+            self.settle_passed(now, &mut inbox);
         }
     }
 
@@ -659,24 +679,43 @@ impl Relay {
     /// A message of the other broker.
     fn carry_in(&mut self, now: Now, publish: &Publish<'_>) {
         self.last_message = now.instant;
-        let topic = publish.topic.and_then(|topic| self.config.topics.inward(topic));
-        let said = topic.is_some_and(|topic| {
-            let mut properties = publish.properties;
-            (properties.topic_alias, properties.subscription_ids) = (None, SubscriptionIds::default());
-            let publish = Publish { topic: Some(topic.borrow()), properties, ..*publish };
-            codec::encode_publish(&publish, Version::V5, &mut self.local_out).is_ok()
-        });
-        if said {
-            return;
+        if let Err(why) = self.write_in(publish) {
+            self.events.push_back(why);
+            if let Some(id) = publish.packet_id {
+                self.settle(now, publish.qos, id);
+            }
         }
-        self.events.push_back(Event::Dropped);
-        match (publish.qos, publish.packet_id) {
-            (QoS::AtLeastOnce, Some(id)) => self.ack_there(now, AckKind::PubAck, id, ReasonCode::Success),
-            (QoS::ExactlyOnce, Some(id)) => {
+    }
+
+    /// As this broker hears it, or why it does not.
+    fn write_in(&mut self, publish: &Publish<'_>) -> Result<(), Event> {
+        let topic = publish.topic.and_then(|topic| self.config.topics.inward(topic)).ok_or(Event::Dropped)?;
+        let mut properties = publish.properties;
+        (properties.topic_alias, properties.subscription_ids) = (None, SubscriptionIds::default());
+        let publish = Publish { topic: Some(topic.borrow()), properties, ..*publish };
+        let len = codec::encoded_len(&Packet::Publish(publish), Version::V5).map_err(|_| Event::Dropped)?;
+        let max = self.config.local_packet_max;
+        if len > max as usize {
+            return Err(Event::TooLarge { len, max });
+        }
+        codec::encode_publish(&publish, Version::V5, &mut self.local_out).map_err(|_| Event::Dropped)
+    }
+
+    /// Acknowledges a message of the other broker that this one does not hear of.
+    fn settle(&mut self, now: Now, qos: QoS, id: PacketId) {
+        match qos {
+            QoS::AtMostOnce => {}
+            QoS::AtLeastOnce => self.ack_there(now, AckKind::PubAck, id, ReasonCode::Success),
+            QoS::ExactlyOnce => {
                 self.settled_there.insert(id);
                 self.ack_there(now, AckKind::PubRec, id, ReasonCode::Success);
             }
-            (QoS::AtMostOnce | QoS::AtLeastOnce | QoS::ExactlyOnce, _) => {}
+        }
+    }
+
+    fn settle_passed(&mut self, now: Now, inbox: &mut Inbox) {
+        while let Some((qos, id)) = inbox.take_passed() {
+            self.settle(now, qos, id);
         }
     }
 
@@ -697,13 +736,22 @@ impl Relay {
             }
             Packet::PubRel(ack) => self.ack_there(now, AckKind::PubRel, ack.packet_id, ack.reason),
             Packet::PubComp(ack) => self.ack_there(now, AckKind::PubComp, ack.packet_id, ack.reason),
-            Packet::SubAck(_) => self.events.push_back(Event::Subscribed),
+            Packet::SubAck(suback) => self.suback_here(suback),
             Packet::Disconnect(disconnect) => self.end(Ended::Here(disconnect.reason)),
             Packet::UnsubAck(_) | Packet::PingResp => {}
             Packet::Connect(_) | Packet::Subscribe(_) | Packet::Unsubscribe(_) | Packet::PingReq | Packet::Auth(_) => {
                 self.end(Ended::Here(ReasonCode::ProtocolError));
             }
         }
+    }
+
+    fn suback_here(&mut self, suback: &SubAck<'_>) {
+        for (filter, &code) in self.config.local_filters().iter().zip(suback.codes) {
+            if let Some(reason) = ReasonCode::from_u8(code).filter(|reason| reason.is_error()) {
+                self.events.push_back(Event::RefusedHere { filter: filter.as_str().into(), reason });
+            }
+        }
+        self.events.push_back(Event::Subscribed);
     }
 
     /// Nothing is acknowledged: what counts is sent again once the other broker is there.
@@ -714,7 +762,7 @@ impl Relay {
                 self.end(Ended::Here(*reason));
             }
             Packet::ConnAck(_) if self.config.local_filters().is_empty() => self.events.push_back(Event::Subscribed),
-            Packet::SubAck(_) => self.events.push_back(Event::Subscribed),
+            Packet::SubAck(suback) => self.suback_here(suback),
             Packet::Disconnect(disconnect) => self.end(Ended::Here(disconnect.reason)),
             _ => {}
         }
