@@ -111,6 +111,7 @@ impl Broker {
     /// Other limits from now on. What is there already stays, even if there is more of it than they allow.
     pub fn configure(&mut self, config: Config) {
         self.config = config;
+        self.connections.set_max_qos(self.config.max_qos);
         for (_, listener) in self.listeners.iter_mut() {
             let connection = listener.slot.and_then(|slot| self.connections.get(slot));
             if let Some(connection) = connection.filter(|connection| !connection.role.is_bridge()) {
@@ -125,6 +126,7 @@ impl Broker {
         self.journal.begin();
         match input {
             Input::Opened { conn, origin, identity } => self.opened(now, conn, origin, identity),
+            Input::Placed { conn, place } => self.placed(conn.slot, place),
             Input::Bridged { conn, name, terms } => self.bridged(now, conn, name, terms),
             Input::Received { conn, bytes } => self.received(now, conn, bytes),
             Input::Closed { conn } => self.closed(now, conn),

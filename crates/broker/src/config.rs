@@ -71,6 +71,9 @@ pub struct Config {
     /// Largest payload that a client may publish. A larger one is answered (0x97 in version 5) and dropped, and the
     /// connection stays.
     pub payload_max: u32,
+    /// Whether a retained message is kept from subscribers once the client that published it may no longer do so. Who
+    /// published is remembered while there are rules.
+    pub check_retain_source: bool,
     /// How often a client gets a message that several of its subscriptions match.
     pub overlap: Overlap,
     /// Whether messages go out with the QoS of the subscription, also if they came with a lower one.
@@ -128,6 +131,7 @@ impl Default for Config {
             max_qos: QoS::ExactlyOnce,
             retain_available: true,
             payload_max: PACKET_MAX,
+            check_retain_source: true,
             overlap: Overlap::ByVersion,
             upgrade_qos: false,
             queue_qos0: false,
@@ -155,10 +159,11 @@ pub const PACKET_MAX: u32 = mqtt::codec::REMAINING_MAX + 5;
 const TWENTY: NonZeroU16 = NonZeroU16::new(20).expect("not zero");
 
 impl Config {
-    /// Whether a client may say a message like this, as it is or as its will [MQTT-3.2.2-12] [MQTT-3.2.2-13].
+    /// Whether a client may say a message like this, as it is or as its will [MQTT-3.2.2-12] [MQTT-3.2.2-13]. `max` is
+    /// the highest QoS for it.
     #[inline]
-    pub(crate) fn allows(&self, qos: QoS, retain: bool) -> Result<(), ReasonCode> {
-        if qos > self.max_qos {
+    pub(crate) fn allows(&self, (qos, max): (QoS, QoS), retain: bool) -> Result<(), ReasonCode> {
+        if qos > max {
             return Err(ReasonCode::QoSNotSupported);
         }
         if retain && !self.retain_available { Err(ReasonCode::RetainNotSupported) } else { Ok(()) }

@@ -12,9 +12,9 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use core::num::NonZeroU16;
 use mqtt::codec::{self, Cut};
-use mqtt::packet::{ConnAck, Connect, Disconnect, Packet};
+use mqtt::packet::{ConnAck, Connect, Disconnect, Packet, Will};
 use mqtt::property::{ConnAckProperties, DisconnectProperties};
-use mqtt::{Filter, Inbox, Now, QoS, ReasonCode, Version};
+use mqtt::{Filter, Inbox, Now, QoS, ReasonCode, TopicBuf, Version};
 
 impl Broker {
     pub(crate) fn connect(&mut self, now: Now, slot: u32, connect: &Connect<'_>) {
@@ -23,7 +23,7 @@ impl Broker {
         let properties = &connect.properties;
         connection.packet_max = properties.maximum_packet_size.map_or(u32::MAX, |max| max.get());
         connection.cold.wants_reasons = properties.request_problem_info != Some(false);
-        if let Err(reason) = self.check(connect) {
+        if let Err(reason) = self.check(slot, connect) {
             return self.refuse(now, slot, reason);
         }
         if self.config.admission == Admission::Verified && !self.is_welcome(slot) {
@@ -55,7 +55,10 @@ impl Broker {
         let connect = &Connect { user_name: role.user().or(connect.user_name), ..*connect };
         self.take_over(now, client_id);
         let expiry = self.expiry(connect, role);
-        let (listener, present) = self.open_session(now, slot, connect, client_id, expiry);
+        let will_topic = connect.will.as_ref().and_then(|will| self.mounted(slot, will.topic)?.ok());
+        let will =
+            connect.will.map(|will| Will { topic: will_topic.as_ref().map_or(will.topic, TopicBuf::borrow), ..will });
+        let (listener, present) = self.open_session(now, slot, &Connect { will, ..*connect }, client_id, expiry);
         if role.is_bridge() {
             self.keep_to_terms(slot, listener);
         }
@@ -71,7 +74,7 @@ impl Broker {
 
     /// What can be wrong with a CONNECT that is well-formed [MQTT-3.1.4-2]. Identifiers may be longer than 23 bytes, as
     /// mosquitto has it, and of any characters [MQTT-3.1.3-5].
-    fn check(&self, connect: &Connect<'_>) -> Result<(), ReasonCode> {
+    fn check(&self, slot: u32, connect: &Connect<'_>) -> Result<(), ReasonCode> {
         // Nobody looks at what a method says [MQTT-4.12.0-1].
         if connect.properties.auth_method.is_some() && self.config.admission == Admission::All {
             return Err(ReasonCode::BadAuthenticationMethod);
@@ -87,12 +90,14 @@ impl Broker {
             return Err(ReasonCode::ClientIdentifierNotValid); // [MQTT-3.1.3-8] [MQTT311-3.1.3-9]
         }
         if let Some(will) = &connect.will {
-            self.config.allows(will.qos, will.retain)?;
+            let max = self.connections.get(slot).map_or(will.qos, |connection| connection.max_qos);
+            self.config.allows((will.qos, max), will.retain)?;
             if will.payload.len() > self.config.payload_max as usize {
                 return Err(ReasonCode::PacketTooLarge);
             }
-            if is_closed(will.topic) {
-                return Err(ReasonCode::NotAuthorized);
+            match self.mounted(slot, will.topic).transpose()? {
+                None if is_closed(will.topic) => return Err(ReasonCode::NotAuthorized),
+                None | Some(_) => {}
             }
         }
         let knows = || self.clients.find(id, &self.listeners).is_some();
@@ -218,13 +223,17 @@ impl Broker {
             session_expiry_secs: (terms.expiry != wanted).then(|| terms.expiry.to_secs()),
             receive_max: Some(self.config.receive_max),
             // [MQTT-3.2.2-9]
-            maximum_qos: Some(self.config.max_qos).filter(|&max| max < QoS::ExactlyOnce),
+            maximum_qos: self
+                .connections
+                .get(slot)
+                .map(|connection| connection.max_qos)
+                .filter(|&max| max < QoS::ExactlyOnce),
             retain_available: Some(self.config.retain_available).filter(|&is_available| !is_available),
             maximum_packet_size: self.config.announced_packet_max(),
             assigned_client_id: terms.assigned,
             auth_method: connect.properties.auth_method,
             auth_data: data.as_deref(),
-            topic_alias_max: Some(self.config.topic_alias_max).filter(|&max| max > 0),
+            topic_alias_max: Some(self.topic_alias_max(slot)).filter(|&max| max > 0),
             server_keep_alive_secs: max.map(|_| terms.keep_alive_secs).filter(|&secs| secs != connect.keep_alive_secs),
             ..ConnAckProperties::default()
         };

@@ -1,17 +1,20 @@
 //! Network connections: their bytes both ways, and which of them have something to say.
 use crate::aliases::{Aliases, Naming};
 use crate::door::{BridgeTerms, ConnId};
+use crate::event::Drop;
 use crate::index::ListenerId;
 use crate::journal::Journal;
 use crate::letter::{Copy, Frame, Frames, Letter};
 use crate::outgoing::Outgoing;
+use crate::place::{Place, below};
 use crate::role::Role;
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::num::NonZeroU16;
 use core::time::Duration;
-use mqtt::{Inbox, Instant, TopicBuf, Version};
+use mqtt::{Inbox, Instant, QoS, TopicBuf, Version};
 
 /// One connection. What every message touches lies here, the rest behind [`Connection::cold`].
 #[derive(Debug)]
@@ -25,8 +28,12 @@ pub(crate) struct Connection {
     pub(crate) reading: Reading,
     /// As what its client speaks.
     pub(crate) role: Role,
-    /// Whether topics are said by aliases: [`Rare::spoken`].
-    has_aliases: bool,
+    /// Highest QoS that the client may publish with.
+    pub(crate) max_qos: QoS,
+    /// Whether topics are said by aliases ([`Rare::spoken`]), or without a mount point ([`Cold::place`]).
+    says_otherwise: bool,
+    /// Whether what it calls topics are parts of them.
+    pub(crate) is_mounted: bool,
     /// Whether it is in the list of those to be flushed.
     dirty: bool,
     pub(crate) cold: Box<Cold>,
@@ -57,6 +64,8 @@ pub(crate) struct Cold {
     /// How long it may be silent; zero is for ever.
     pub(crate) patience_millis: u32,
     pub(crate) rare: Option<Box<Rare>>,
+    /// What holds where it came in, if that is not what holds for all.
+    pub(crate) place: Option<Arc<Place>>,
     /// Which rules are for it.
     pub(crate) realm: Option<u16>,
     /// It calls itself a bridge: mosquitto's private bit in CONNECT.
@@ -114,7 +123,7 @@ pub(crate) struct Guest {
 impl Connection {
     /// Topics may be said by so many aliases [MQTT-3.1.2-27].
     pub(crate) fn allow_aliases(&mut self, max: u16) {
-        self.has_aliases = max > 0;
+        self.says_otherwise |= max > 0;
         if let Some(max) = NonZeroU16::new(max) {
             self.cold.rare().spoken = Some(Aliases::new(max));
         }
@@ -123,10 +132,28 @@ impl Connection {
     /// The encoding of a copy for this connection.
     #[inline]
     pub(crate) fn frame(&self, frames: &mut Frames, letter: &Letter<'_>, copy: Copy<'_>) -> Option<Frame> {
-        if self.has_aliases {
-            return frames.aliased(letter, copy, self.naming(letter));
+        if self.says_otherwise {
+            return frames.own(letter, copy, (self.naming(letter), self.mount_point()));
         }
         frames.frame(letter, copy)
+    }
+
+    /// What holds where it came in.
+    pub(crate) fn set_place(&mut self, place: Arc<Place>) {
+        self.is_mounted = place.mount_point.is_some();
+        self.says_otherwise |= self.is_mounted;
+        self.cold.place = Some(place);
+    }
+
+    fn mount_point(&self) -> Option<&str> {
+        self.cold.place.as_ref()?.mount_point.as_deref()
+    }
+
+    /// Why a message has no encoding for it.
+    #[cold]
+    pub(crate) fn why_unsayable(&self, letter: &Letter<'_>) -> Drop {
+        let is_elsewhere = self.mount_point().is_some_and(|mount| below(letter.topic, mount).is_none());
+        if is_elsewhere { Drop::NotAuthorized } else { Drop::TooLarge }
     }
 
     fn naming(&self, letter: &Letter<'_>) -> Naming {
@@ -235,6 +262,7 @@ impl Connections {
             heard: now,
             patience_millis: u32::try_from(patience.as_millis()).unwrap_or(u32::MAX),
             rare: None,
+            place: None,
             realm: None,
             is_bridge: false,
             wants_reasons: true,
@@ -247,7 +275,9 @@ impl Connections {
             version: Version::V3_1_1,
             reading: Reading::Freely,
             role: Role::Client,
-            has_aliases: false,
+            max_qos: QoS::ExactlyOnce,
+            says_otherwise: false,
+            is_mounted: false,
             dirty: false,
             cold: Box::new(cold),
         });
@@ -267,6 +297,13 @@ impl Connections {
     #[inline]
     pub(crate) fn named(&mut self, id: ConnId) -> Option<&mut Connection> {
         self.get_mut(id.slot).filter(|connection| connection.id == id)
+    }
+
+    /// Where no place says otherwise.
+    pub(crate) fn set_max_qos(&mut self, max: QoS) {
+        for connection in self.slots.iter_mut().flatten() {
+            connection.max_qos = connection.cold.place.as_ref().and_then(|place| place.max_qos).unwrap_or(max);
+        }
     }
 
     /// Of all connections.

@@ -1,5 +1,6 @@
 //! What is said to the broker and what it answers.
 use crate::event::Event;
+use crate::place::Place;
 use crate::policy::Policy;
 use crate::role::Role;
 use alloc::boxed::Box;
@@ -33,6 +34,13 @@ pub enum Input<'a> {
         origin: &'a str,
         /// The user name that its certificate has proved, if it has: it goes before the one in CONNECT.
         identity: Option<&'a str>,
+    },
+    /// Where it came in other things hold than for all. To be said before its first bytes.
+    Placed {
+        /// Which connection.
+        conn: ConnId,
+        /// What holds.
+        place: &'a Arc<Place>,
     },
     /// A bridge of this program connected: the client that says CONNECT there comes in without a verdict, and no rules
     /// are asked about it.

@@ -2,6 +2,7 @@
 //! receiver, turned into a [`Message`] only if somebody keeps it.
 use crate::aliases::Naming;
 use crate::journal::Journal;
+use crate::place::below;
 use crate::queue::BodyId;
 use crate::record;
 use alloc::vec::Vec;
@@ -249,7 +250,7 @@ impl Frames {
         if self.made.len() == KINDS_MAX {
             self.clear();
         }
-        let frame = self.write(letter, copy, Naming::Plain)?;
+        let frame = self.write(letter, copy, (Naming::Plain, letter.topic))?;
         self.made_len = self.bytes.len();
         let key = Key {
             speaks_v5: copy.version == Version::V5,
@@ -264,18 +265,26 @@ impl Frames {
         Some(frame)
     }
 
-    /// The encoding for one connection that says topics by aliases. It holds until the next one is made.
+    /// The encoding for one connection that says topics by aliases, or without what they begin with; `None` also if
+    /// they do not. It holds until the next one is made.
     #[inline(never)]
-    pub(crate) fn aliased(&mut self, letter: &Letter<'_>, copy: Copy<'_>, naming: Naming) -> Option<Frame> {
-        self.write(letter, copy, naming)
+    pub(crate) fn own(
+        &mut self,
+        letter: &Letter<'_>,
+        copy: Copy<'_>,
+        (naming, mount): (Naming, Option<&str>),
+    ) -> Option<Frame> {
+        let topic = mount.map_or(Some(letter.topic), |mount| below(letter.topic, mount))?;
+        self.write(letter, copy, (naming, topic))
     }
 
-    fn write(&mut self, letter: &Letter<'_>, copy: Copy<'_>, naming: Naming) -> Option<Frame> {
+    fn write(&mut self, letter: &Letter<'_>, copy: Copy<'_>, (naming, topic): (Naming, Topic<'_>)) -> Option<Frame> {
         let mut list = SubscriptionIdList::new();
         copy.ids.iter().for_each(|&id| list.push(id));
         let mut publish = letter.publish(PacketId::new(1).filter(|_| copy.qos > QoS::AtMostOnce));
         (publish.dup, publish.retain, publish.qos) = (copy.dup, copy.retain, copy.qos);
         publish.properties.subscription_ids = list.view();
+        publish.topic = Some(topic);
         let mut introduces = None;
         match naming {
             Naming::Plain => {}

@@ -28,6 +28,7 @@ mod journal;
 mod letter;
 mod listener;
 mod outgoing;
+mod place;
 mod policy;
 mod publish;
 mod queue;
@@ -52,5 +53,6 @@ pub use door::{
 };
 pub use event::{Cause, Drop, Event, Stats};
 pub use outgoing::Outgoing;
+pub use place::{Place, check_mount_point};
 pub use policy::{Access, Policy, Who};
 pub use role::{Role, may_hear};

@@ -3,10 +3,12 @@ use crate::door::AttachId;
 use crate::index::{Counts, ListenerId, SubscriptionKey};
 use crate::policy::Allowed;
 use crate::queue::Queue;
+use crate::retained::Source;
 use crate::role::Role;
 use crate::will::Will;
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::num::NonZeroU32;
 use core::time::Duration;
@@ -72,6 +74,8 @@ pub(crate) struct Session {
     pub(crate) realm: Option<u16>,
     /// Absent unless there are rules.
     pub(crate) allowed: Option<Box<Allowed>>,
+    /// As whom its retained messages are remembered; absent until it publishes one under rules.
+    pub(crate) source: Option<Arc<Source>>,
     /// Retained messages still to be sent.
     #[allow(clippy::box_collection, reason = "absent from most sessions, and they are many: one word")]
     pub(crate) owed: Option<Box<VecDeque<OwedRetained>>>,

@@ -8,12 +8,14 @@ use crate::door::{Delivery, Output};
 use crate::event::{Drop, Event};
 use crate::index::{ListenerId, Member, is_system, stays_here};
 use crate::letter::{Copy, Frames, Letter, Raw};
-use crate::listener::{Kind, Listener};
+use crate::listener::{Kind, Listener, Session};
 use crate::queue::{Entry, State};
 use crate::record::{self, QueuedRecord};
+use crate::retained::Source;
 use crate::role::{Audience, Role};
 use crate::route::Route;
 use alloc::boxed::Box;
+use alloc::sync::Arc;
 use core::num::NonZeroU32;
 use mqtt::codec::{self, AckKind, PlainPublish};
 use mqtt::handshake::{Arrival, Inbound};
@@ -99,9 +101,7 @@ impl Broker {
         }
         let incoming = Incoming { slot, listener, version: raw.version, packet_id: publish.packet_id };
         match (publish.topic, publish.properties.topic_alias) {
-            (Some(topic), None) => {
-                self.publish_to(now, incoming, &mut Letter::from_publish(publish, topic, raw, now.wall));
-            }
+            (Some(topic), None) => self.publish_there(now, incoming, publish, (topic, raw)),
             (_, Some(alias)) => self.publish_by_alias(now, incoming, publish, alias.get()),
             (None, None) => self.fault(now, slot, ReasonCode::ProtocolError),
         }
@@ -109,7 +109,7 @@ impl Broker {
 
     fn publish_by_alias(&mut self, now: Now, incoming: Incoming, publish: &Publish<'_>, alias: u16) {
         let slot = incoming.slot;
-        if alias > self.config.topic_alias_max {
+        if alias > self.topic_alias_max(slot) {
             return self.fault(now, slot, ReasonCode::TopicAliasInvalid);
         }
         let Some(connection) = self.connections.get_mut(slot) else { return };
@@ -128,12 +128,30 @@ impl Broker {
             },
         };
         let raw = Raw { bytes: &[], version: incoming.version };
-        self.publish_to(now, incoming, &mut Letter::from_publish(publish, topic.borrow(), raw, now.wall));
+        self.publish_there(now, incoming, publish, (topic.borrow(), raw));
         // Taken out while the message was under way, so that nothing had to be copied.
         if let Some(connection) = self.connections.get_mut(slot)
             && let Some(place) = connection.cold.rare().aliases.get_mut(at)
         {
             *place = Some(topic);
+        }
+    }
+
+    /// Where the client means.
+    fn publish_there(
+        &mut self,
+        now: Now,
+        incoming: Incoming,
+        publish: &Publish<'_>,
+        (topic, raw): (Topic<'_>, Raw<'_>),
+    ) {
+        match self.mounted(incoming.slot, topic) {
+            None => self.publish_to(now, incoming, &mut Letter::from_publish(publish, topic, raw, now.wall)),
+            Some(Ok(topic)) => {
+                let raw = Raw { bytes: &[], version: raw.version };
+                self.publish_to(now, incoming, &mut Letter::from_publish(publish, topic.borrow(), raw, now.wall));
+            }
+            Some(Err(reason)) => self.fault(now, incoming.slot, reason),
         }
     }
 
@@ -148,8 +166,10 @@ impl Broker {
     #[inline]
     fn publish_on(&mut self, now: Now, route: &Route, incoming: Incoming, letter: &mut Letter<'_>) {
         let Incoming { slot, listener, packet_id, .. } = incoming;
-        let role = self.connections.get(slot).map_or(Role::Client, |connection| connection.role);
-        if let Err(reason) = self.config.allows(letter.qos, letter.retain)
+        let connection = self.connections.get(slot);
+        let (role, max) =
+            connection.map_or((Role::Client, letter.qos), |connection| (connection.role, connection.max_qos));
+        if let Err(reason) = self.config.allows((letter.qos, max), letter.retain)
             && !role.is_bridge()
         {
             return self.fault(now, slot, reason);
@@ -265,7 +285,9 @@ impl Broker {
             return self.refuse_message(slot, letter.qos, id, ReasonCode::QuotaExceeded);
         }
         self.waiting.insert(slot);
-        self.defer(slot, &Packet::Publish(letter.publish(Some(id))));
+        // As the client calls it: it is read once more.
+        let publish = Publish { topic: Some(self.unmounted(slot, letter.topic)), ..letter.publish(Some(id)) };
+        self.defer(slot, &Packet::Publish(publish));
     }
 
     /// Not allowed: said in the acknowledgement where there is one with words for it, else only not done.
@@ -310,7 +332,7 @@ impl Broker {
         }
         // Else what is retained stays as it is [MQTT-3.3.1-8].
         if letter.retain {
-            self.retain(letter, speaker.role);
+            self.retain(letter, speaker);
         }
         self.deliver(route, letter, speaker)
     }
@@ -475,7 +497,10 @@ impl Broker {
     ) {
         let Some((connection, lanes)) = self.connections.beside_lanes(slot) else { return };
         let copy = Copy { version: connection.version, qos: QoS::AtMostOnce, retain, dup: false, ids };
-        let Some(frame) = connection.frame(frames, letter, copy) else { return };
+        let Some(frame) = connection.frame(frames, letter, copy) else {
+            let why = connection.why_unsayable(letter);
+            return self.drop_for(listener, why);
+        };
         if frame.len > connection.packet_max as usize {
             return self.drop_for(listener, Drop::TooLarge);
         }
@@ -533,7 +558,10 @@ impl Broker {
         if let Some(connection) = connection {
             let copy =
                 Copy { version: connection.version, qos: owed.qos, retain: owed.retain, dup: false, ids: owed.ids };
-            let Some(made) = connection.frame(frames, letter, copy) else { return };
+            let Some(made) = connection.frame(frames, letter, copy) else {
+                let why = connection.why_unsayable(letter);
+                return self.drop_for(id, why);
+            };
             if made.len > connection.packet_max as usize {
                 return self.drop_for(id, Drop::TooLarge);
             }
@@ -588,10 +616,16 @@ impl Broker {
 
     /// RETAIN: the value of the topic from now on; an empty one clears it and is not kept [MQTT-3.3.1-5] [MQTT-3.3.1-6]
     /// [MQTT-3.3.1-7].
-    fn retain(&mut self, letter: &mut Letter<'_>, by: Role) {
-        let topic = letter.topic;
+    fn retain(&mut self, letter: &mut Letter<'_>, speaker: Speaker) {
+        let (topic, by) = (letter.topic, speaker.role);
         let cleared = letter.payload.is_empty();
-        let changed = if cleared { self.clear_retained(topic) } else { self.set_retained(letter.message().clone()) };
+        let changed = match cleared {
+            true => self.clear_retained(topic),
+            false => {
+                let source = self.source(speaker);
+                self.set_retained(letter.message().clone(), source)
+            }
+        };
         // A clear is news for other sites even if there was nothing here to be cleared.
         if (changed || cleared) && by != Role::Peer && !stays_here(topic.as_str()) {
             let message = (!cleared).then(|| letter.message().clone());
@@ -601,7 +635,7 @@ impl Broker {
 
     pub(crate) fn set_retained_state(&mut self, topic: Topic<'_>, message: Option<&Message>) {
         match message.filter(|message| !message.payload().is_empty()) {
-            Some(message) => self.set_retained(message.clone()),
+            Some(message) => self.set_retained(message.clone(), None),
             None => self.clear_retained(topic),
         };
     }
@@ -614,7 +648,21 @@ impl Broker {
         was_there
     }
 
-    fn set_retained(&mut self, message: Message) -> bool {
+    /// Who a retained message is from, if there are rules that may take its rights away.
+    fn source(&mut self, speaker: Speaker) -> Option<Arc<Source>> {
+        if self.policy.is_none() || !self.config.check_retain_source || speaker.role != Role::Client {
+            return None;
+        }
+        let session = self.listeners.session_mut(speaker.listener?)?;
+        if session.source.is_none() {
+            let Session { user, client_id, realm, .. } = &*session;
+            let source = Source { user: user.clone(), client_id: client_id.clone(), realm: *realm };
+            session.source = Some(Arc::new(source));
+        }
+        session.source.clone()
+    }
+
+    fn set_retained(&mut self, message: Message, source: Option<Arc<Source>>) -> bool {
         let old = self.retained.get(message.topic());
         let count = self.retained.len() + usize::from(old.is_none());
         let bytes = self.retained.bytes() + message.size() - old.map_or(0, Message::size);
@@ -624,9 +672,12 @@ impl Broker {
         }
         // The state of the broker itself is said anew after each start.
         if !is_system(message.topic()) {
-            self.journal.store(record::retained_key(message.topic()), Some(record::message_value(&message)));
+            self.journal.store(
+                record::retained_key(message.topic()),
+                Some(record::retained_value(&message, source.as_deref())),
+            );
         }
-        self.retained.set(message);
+        self.retained.set(message, source);
         true
     }
 }

@@ -20,6 +20,7 @@ struct Source {
     phase: Phase,
     version: Version,
     reading: Reading,
+    is_mounted: bool,
 }
 
 impl Broker {
@@ -32,6 +33,9 @@ impl Broker {
         self.connections.insert(conn, origin, now.instant, self.config.connect_timeout);
         if let (Some(identity), Some(connection)) = (identity, self.connections.get_mut(conn.slot)) {
             connection.cold.rare().identity = Some(identity.into());
+        }
+        if let Some(connection) = self.connections.get_mut(conn.slot) {
+            connection.max_qos = self.config.max_qos;
         }
         let alarm = Alarm::Silence { slot: conn.slot, generation: conn.generation };
         self.timers.set(now.instant + self.config.connect_timeout, alarm);
@@ -95,7 +99,7 @@ impl Broker {
         if phase == Phase::Closing {
             return false; // [MQTT-3.1.4-6]
         }
-        let source = Source { slot, phase, version, reading };
+        let source = Source { slot, phase, version, reading, is_mounted: connection.is_mounted };
         let packet_max = match phase {
             Phase::Serving(_) | Phase::Verifying => self.config.packet_max,
             Phase::Greeting | Phase::Welcome | Phase::Closing => {
@@ -116,7 +120,7 @@ impl Broker {
 
     #[inline]
     fn frame(&mut self, now: Now, source: Source, raw: &[u8], frame: Frame<'_>) -> Result<(), DecodeError> {
-        let Source { slot, phase, version, reading } = source;
+        let Source { slot, phase, version, reading, is_mounted } = source;
         self.journal.begin();
         self.stats.packets_received += 1;
         // The two kinds that most packets are.
@@ -124,7 +128,8 @@ impl Broker {
             && reading == Reading::Freely
         {
             let raw = Raw { bytes: raw, version };
-            if let Some(plain) = frame.plain_publish(version)
+            if !is_mounted
+                && let Some(plain) = frame.plain_publish(version)
                 && let Some(route) = self.index.take_known_route(plain.topic)
             {
                 self.publish_again(now, (slot, listener), (plain, raw), route);
@@ -265,10 +270,12 @@ impl Broker {
                 break;
             }
             let (phase, version, reading) = (connection.phase, connection.version, connection.reading);
+            let is_mounted = connection.is_mounted;
             let Ok(Cut::Frame { frame, len }) = codec::cut(rest, version, packet_max) else { break };
             let raw = &rest[..len];
             rest = &rest[len..];
-            if let Err(error) = self.frame(now, Source { slot, phase, version, reading }, raw, frame) {
+            let source = Source { slot, phase, version, reading, is_mounted };
+            if let Err(error) = self.frame(now, source, raw, frame) {
                 self.misread(now, slot, error);
             }
         }

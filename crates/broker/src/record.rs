@@ -7,13 +7,15 @@
 //! | `B` body | message as stored by `mqtt` |
 //! | `Q` session, sequence | state and flags (1), body (8), identifiers (4 each) |
 //! | `I` session, packet identifier | nothing |
-//! | `R` topic | message as stored by `mqtt` |
+//! | `R` topic | message as stored by `mqtt`; in version 2 after who published it |
 //! | `W` session | delay in seconds (4), expiry flag (1) and seconds (4), message as stored by `mqtt` |
 //!
-//! The user is a flag (1), a length (2) and the text; the client identifier is the rest.
+//! The user is a flag (1), a length (2) and the text; the client identifier is the rest. Who published a retained
+//! message is its realm (2, 0: none, else from 1), the user, and the client identifier after its length (2).
 use crate::door::Damaged;
 use crate::listener::{Expiry, Presence};
 use crate::queue::{BodyId, Sequence};
+use crate::retained::Source;
 use crate::will::Will;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -23,6 +25,8 @@ use mqtt::packet::SubscribeOptions;
 use mqtt::{Filter, Message, MessageError, PacketId, QoS, Topic, Wall};
 
 const VERSION: u8 = 1;
+/// Of `R`, with who published it.
+const VERSION_SOURCED: u8 = 2;
 
 const SESSION: u8 = b'S';
 const SUBSCRIPTION: u8 = b'F';
@@ -67,7 +71,7 @@ pub(crate) enum Record<'a> {
     Body(BodyId, Message),
     Queued(u64, Sequence, QueuedRecord),
     Inbound(u64, PacketId),
-    Retained(Message),
+    Retained(Message, Option<Source>),
     Will(u64, Box<Will>),
 }
 
@@ -126,6 +130,35 @@ pub(crate) fn message_value(message: &Message) -> Vec<u8> {
     value
 }
 
+pub(crate) fn retained_value(message: &Message, source: Option<&Source>) -> Vec<u8> {
+    let Some(source) = source else { return message_value(message) };
+    let mut value = alloc::vec![VERSION_SOURCED];
+    // There are fewer listeners than numbers.
+    value.extend_from_slice(&source.realm.map_or(0, |realm| realm.saturating_add(1)).to_be_bytes());
+    push_user(&mut value, source.user.as_deref());
+    push_text(&mut value, &source.client_id);
+    message.encode(&mut value);
+    value
+}
+
+/// User names and client identifiers are fields of MQTT: their lengths fit.
+fn push_text(value: &mut Vec<u8>, text: &str) {
+    value.extend_from_slice(&u16::try_from(text.len()).unwrap_or(u16::MAX).to_be_bytes());
+    value.extend_from_slice(text.as_bytes());
+}
+
+fn push_user(value: &mut Vec<u8>, user: Option<&str>) {
+    value.push(u8::from(user.is_some()));
+    push_text(value, user.unwrap_or_default());
+}
+
+fn read_source(from: &mut Bytes<'_>) -> Result<Source, Damaged> {
+    let realm = from.u16()?.checked_sub(1);
+    let user = from.user()?;
+    let client_len = usize::from(from.u16()?);
+    Ok(Source { user, client_id: text(from.take(client_len)?)?.into(), realm })
+}
+
 pub(crate) fn inbound_value() -> Vec<u8> {
     alloc::vec![VERSION]
 }
@@ -141,11 +174,7 @@ impl SessionRecord {
         };
         value.extend_from_slice(&since.to_be_bytes());
         value.extend_from_slice(&self.sent.0.to_be_bytes());
-        value.push(u8::from(self.user.is_some()));
-        // User names are fields of MQTT: their length fits.
-        let user = self.user.as_deref().unwrap_or_default();
-        value.extend_from_slice(&u16::try_from(user.len()).unwrap_or(u16::MAX).to_be_bytes());
-        value.extend_from_slice(user.as_bytes());
+        push_user(&mut value, self.user.as_deref());
         value.extend_from_slice(self.client_id.as_bytes());
         value
     }
@@ -157,11 +186,9 @@ impl SessionRecord {
             since => Presence::Away { since: Wall(since) },
         };
         let sent = Sequence(from.u64()?);
-        let has_user = from.u8()? != 0;
-        let user_len = usize::from(from.u16()?);
-        let user = text(from.take(user_len)?)?;
+        let user = from.user()?;
         let client_id = text(from.0)?.into();
-        Ok(Self { expiry, presence, sent, user: has_user.then(|| user.into()), client_id })
+        Ok(Self { expiry, presence, sent, user, client_id })
     }
 }
 
@@ -237,11 +264,12 @@ impl<'a> Record<'a> {
     pub(crate) fn read(key: &'a [u8], value: &[u8]) -> Result<Self, Damaged> {
         let (&kind, rest) = key.split_first().ok_or(Damaged::Key)?;
         let (&version, value) = value.split_first().ok_or(Damaged::Value)?;
-        if version != VERSION {
+        let is_sourced = kind == RETAINED && version == VERSION_SOURCED;
+        if version != VERSION && !is_sourced {
             return Err(Damaged::Version(version));
         }
         let mut name = Bytes(rest);
-        let value = Bytes(value);
+        let mut value = Bytes(value);
         let record = match kind {
             SESSION => Self::Session(name.u64()?, SessionRecord::read(value)?),
             SUBSCRIPTION => {
@@ -256,11 +284,12 @@ impl<'a> Record<'a> {
                 Self::Inbound(name.u64()?, PacketId::new(name.u16()?).ok_or(Damaged::Key)?)
             }
             RETAINED => {
+                let source = if is_sourced { Some(read_source(&mut value)?) } else { None };
                 let message = message(value.0)?;
                 if message.topic().as_str().as_bytes() != name.rest() {
                     return Err(Damaged::Value);
                 }
-                Self::Retained(message)
+                Self::Retained(message, source)
             }
             WILL => Self::Will(name.u64()?, Box::new(read_will(value)?)),
             _ => return Err(Damaged::Key),
@@ -321,6 +350,13 @@ impl<'a> Bytes<'a> {
         self.array().map(u64::from_be_bytes)
     }
 
+    fn user(&mut self) -> Result<Option<Box<str>>, Damaged> {
+        let has_user = self.u8()? != 0;
+        let len = usize::from(self.u16()?);
+        let user = text(self.take(len)?)?;
+        Ok(has_user.then(|| user.into()))
+    }
+
     fn end(self) -> Result<(), Damaged> {
         if self.0.is_empty() { Ok(()) } else { Err(Damaged::Value) }
     }
@@ -363,6 +399,8 @@ mod tests {
         let subscription = SubscriptionRecord { options, id: NonZeroU32::new(5) };
         let ids = [NonZeroU32::MIN].to_vec();
         let owed = QueuedRecord::Owed { body: body(2), qos: QoS::AtLeastOnce, retain: true, ids };
+        let fleeting = QueuedRecord::Owed { body: body(2), qos: QoS::AtMostOnce, retain: false, ids: Vec::new() };
+        let source = Source { user: Some("u".into()), client_id: "c".into(), realm: Some(7) };
         let will = Will { message: example(), delay: Duration::from_secs(7), expiry_secs: Some(8) };
         let id = PacketId::new(258).unwrap();
         let filter = Filter::parse("$share/g/a/+").unwrap();
@@ -409,7 +447,21 @@ mod tests {
                 message_value(&example()),
                 "52742f31",
                 "01MESSAGE",
-                Record::Retained(example()),
+                Record::Retained(example(), None),
+            ),
+            (
+                retained_key(Topic::parse("t/1").unwrap()),
+                retained_value(&example(), Some(&source)),
+                "52742f31",
+                "02 0008 010001 75 0001 63MESSAGE",
+                Record::Retained(example(), Some(source.clone())),
+            ),
+            (
+                queued_key(1, Sequence(5)),
+                fleeting.value(),
+                "510000000000000001 0000000000000005",
+                "01000000000000000002",
+                Record::Queued(1, Sequence(5), fleeting),
             ),
             (
                 will_key(1),
@@ -445,9 +497,9 @@ mod tests {
         ) {
             let mut whole = kind.into_bytes();
             whole.extend(key);
-            let mut value = value;
-            value.insert(0, VERSION);
-            let _ = Record::read(&whole, &value);
+            for version in [VERSION, VERSION_SOURCED] {
+                let _ = Record::read(&whole, &[&[version], &value[..]].concat());
+            }
         }
     }
 }

@@ -5,10 +5,12 @@ use crate::index::Member;
 use crate::listener::{Presence, Session};
 use crate::queue::{BodyId, Entry, Queue, Sequence, State};
 use crate::record::{self, QueuedRecord, Record, SessionRecord, SubscriptionRecord};
+use crate::retained::Source;
 use crate::role::Role;
 use crate::will::Will;
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use mqtt::handshake::Inbound;
 use mqtt::{FilterBuf, Instant, Message, Now, PacketId, QoS};
@@ -18,9 +20,22 @@ use mqtt::{FilterBuf, Instant, Message, Now, PacketId, QoS};
 pub(crate) struct Staged {
     sessions: BTreeMap<u64, StagedSession>,
     bodies: BTreeMap<BodyId, Message>,
+    /// Who has published retained messages, each once.
+    sources: BTreeSet<Arc<Source>>,
 }
 
 impl Staged {
+    fn source(&mut self, source: Source) -> Arc<Source> {
+        match self.sources.get(&source) {
+            Some(known) => Arc::clone(known),
+            None => {
+                let new = Arc::new(source);
+                self.sources.insert(Arc::clone(&new));
+                new
+            }
+        }
+    }
+
     fn session(&mut self, number: u64) -> &mut StagedSession {
         self.sessions.entry(number).or_default()
     }
@@ -54,14 +69,17 @@ impl Broker {
             Record::Body(body, message) => {
                 staged.bodies.insert(body, message);
             }
-            Record::Retained(message) => self.retained.set(message),
+            Record::Retained(message, source) => {
+                let source = source.map(|source| staged.source(source));
+                self.retained.set(message, source);
+            }
         }
         Ok(())
     }
 
     pub(crate) fn unstage(&mut self, now: Now) {
         let Some(staged) = self.staged.take() else { return };
-        let Staged { sessions, bodies } = *staged;
+        let Staged { sessions, bodies, sources: _ } = *staged;
         bodies.keys().for_each(|&body| self.journal.known_body(body));
         // A client identifier that is there twice: the younger session has it.
         for (number, session) in sessions.into_iter().rev() {
@@ -102,6 +120,7 @@ impl Broker {
             grace_until: now.wall + self.config.will_grace,
             realm: None,
             allowed: None,
+            source: None,
             owed: None,
         };
         // Who was connected when the site went down may have been sent whatever the window allowed.

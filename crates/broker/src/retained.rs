@@ -1,14 +1,31 @@
 //! The last retained message of each topic, in the order of topics.
+use crate::policy::Who;
+use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
 use alloc::string::String;
+use alloc::sync::Arc;
 use core::borrow::Borrow;
 use core::cmp::Ordering;
 use core::ops::Bound;
 use mqtt::{Filter, Message, Topic, Wall};
 
-/// A message in the place of its topic, which is not kept twice.
+/// A message in the place of its topic, which is not kept twice; and who published it, where that is remembered.
 #[derive(Debug)]
-struct ByTopic(Message);
+struct ByTopic(Message, Option<Arc<Source>>);
+
+/// Who has published a retained message.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct Source {
+    pub(crate) user: Option<Box<str>>,
+    pub(crate) client_id: Box<str>,
+    pub(crate) realm: Option<u16>,
+}
+
+impl Source {
+    pub(crate) fn who(&self) -> Who<'_> {
+        Who { user: self.user.as_deref(), client_id: &self.client_id, realm: self.realm }
+    }
+}
 
 impl Borrow<str> for ByTopic {
     fn borrow(&self) -> &str {
@@ -56,9 +73,9 @@ impl Retained {
         self.messages.get(topic.as_str()).map(|found| &found.0)
     }
 
-    pub(crate) fn set(&mut self, message: Message) {
+    pub(crate) fn set(&mut self, message: Message, source: Option<Arc<Source>>) {
         self.bytes += message.size();
-        if let Some(old) = self.messages.replace(ByTopic(message)) {
+        if let Some(old) = self.messages.replace(ByTopic(message, source)) {
             self.bytes -= old.0.size();
         }
     }
@@ -87,16 +104,16 @@ impl Retained {
 
     /// The first message that `filter` matches after the topic `after`.
     pub(crate) fn next(&self, filter: Filter<'_>, after: Option<&str>, now: Wall) -> Option<&Message> {
-        self.matching(filter, after, now).next()
+        self.matching(filter, after, now).next().map(|(message, _)| message)
     }
 
-    /// The messages that `filter` matches, those after the topic `after`.
+    /// The messages that `filter` matches, those after the topic `after`, with who published them.
     pub(crate) fn matching<'r, 'f>(
         &'r self,
         filter: Filter<'f>,
         after: Option<&'f str>,
         now: Wall,
-    ) -> impl Iterator<Item = &'r Message> + use<'r, 'f> {
+    ) -> impl Iterator<Item = (&'r Message, Option<&'r Source>)> + use<'r, 'f> {
         let pattern = filter.pattern();
         let wild = pattern.find(['+', '#']);
         // `a/#` matches `a` too: the slash before the wildcard is no part of what all matches begin with.
@@ -112,9 +129,9 @@ impl Retained {
         range
             .into_iter()
             .flatten()
-            .map(|found| &found.0)
-            .take_while(move |message| message.topic().as_str().starts_with(prefix))
-            .filter(move |message| filter.matches(message.topic()) && !message.is_expired(now))
+            .map(|found| (&found.0, found.1.as_deref()))
+            .take_while(move |(message, _)| message.topic().as_str().starts_with(prefix))
+            .filter(move |(message, _)| filter.matches(message.topic()) && !message.is_expired(now))
     }
 }
 
@@ -139,7 +156,7 @@ mod tests {
         let mut retained = Retained::default();
         for topic in ["a", "a/b", "a/\u{10ffff}", "a/\u{10ffff}x", "a0", "b", "\u{d7ff}", "\u{e000}"] {
             let topic = Topic::parse(topic).expect("a topic");
-            retained.set(Message::new(topic, b"x", mqtt::MessageOptions::default()).expect("a message"));
+            retained.set(Message::new(topic, b"x", mqtt::MessageOptions::default()).expect("a message"), None);
         }
         let check = |prefix: &str, expected: &[&str]| {
             let found: alloc::vec::Vec<_> = retained.below(prefix).map(|message| message.topic().as_str()).collect();

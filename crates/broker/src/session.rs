@@ -5,10 +5,11 @@ use crate::event::{Cause, Drop, Event};
 use crate::index::ListenerId;
 use crate::letter::{Copy, Frame, Letter};
 use crate::listener::{Expiry, Kind, Listener, Presence, Session};
-use crate::policy::{Access, Who};
+use crate::policy::{Access, Policy, Who};
 use crate::publish::{Insist, Owed, Speaker};
 use crate::queue::{Queue, Sequence, State, Step};
 use crate::record::{self, QueuedRecord, SessionRecord};
+use crate::retained::Source;
 use crate::role::Role;
 use crate::will::Will;
 use alloc::boxed::Box;
@@ -16,7 +17,7 @@ use alloc::vec::Vec;
 use core::num::{NonZeroU16, NonZeroU32};
 use mqtt::codec::AckKind;
 use mqtt::packet::Connect;
-use mqtt::{Instant, Message, Now, PacketId, QoS, ReasonCode, TopicBuf, Wall};
+use mqtt::{Instant, Message, Now, PacketId, QoS, ReasonCode, Topic, TopicBuf, Wall};
 
 /// Retained messages are sent while fewer bytes than this wait for the connection.
 const FEED_BYTES: usize = 64 * 1024;
@@ -61,6 +62,7 @@ impl Broker {
         let is_other = (session.user.as_deref(), session.realm) != (connect.user_name, realm) || was_other;
         if is_other {
             session.allowed = None;
+            session.source = None;
         }
         // What somebody else was allowed to read is on routes, and how many copies there were.
         if (is_other && self.policy.is_some() || differs) && !session.subscriptions.is_empty() {
@@ -111,6 +113,7 @@ impl Broker {
             grace_until: Wall::default(),
             realm: None,
             allowed: None,
+            source: None,
             owed: None,
         };
         self.insert_session(session)
@@ -415,7 +418,10 @@ impl Broker {
                     QoS::AtLeastOnce | QoS::ExactlyOnce => self.forget_if_sent_once(id, at),
                 }
             }
-            None => self.lose(id, at, Drop::TooLarge),
+            None => {
+                let why = connection.why_unsayable(&letter);
+                self.lose(id, at, why);
+            }
         }
         self.frames = Some(frames);
     }
@@ -473,8 +479,9 @@ impl Broker {
             let mut page = Page { slot, messages: Vec::new(), qos: front.options.qos, id: front.id };
             let (mut bytes, mut is_full) = (0, false);
             let after = front.after.as_ref().map(TopicBuf::as_str);
-            for message in self.retained.matching(filter, after, now.wall).filter(|_| is_wanted) {
-                if self.policy.as_ref().is_some_and(|policy| !policy.allows(who, Access::Read(message.topic()))) {
+            for (message, source) in self.retained.matching(filter, after, now.wall).filter(|_| is_wanted) {
+                let source = source.filter(|_| self.config.check_retain_source);
+                if self.policy.as_ref().is_some_and(|policy| !may_have(&**policy, message.topic(), (who, source))) {
                     continue;
                 }
                 // A message of the window closes it for those behind.
@@ -500,6 +507,12 @@ impl Broker {
         session.owed = None;
         None
     }
+}
+
+/// Whether a client may have a retained message, and who published it may still do so.
+fn may_have(policy: &dyn Policy, topic: Topic<'_>, (who, source): (Who<'_>, Option<&Source>)) -> bool {
+    policy.allows(who, Access::Read(topic))
+        && source.is_none_or(|source| policy.allows(source.who(), Access::Write(topic)))
 }
 
 /// Retained messages that go out together.

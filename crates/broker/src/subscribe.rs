@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 use core::num::NonZeroU32;
 use mqtt::packet::{Packet, Requested, RetainHandling, SubAck, Subscribe, SubscribeOptions, UnsubAck, Unsubscribe};
 use mqtt::property::AckProperties;
-use mqtt::{Filter, Now, QoS, ReasonCode, TopicBuf, Version};
+use mqtt::{Filter, FilterBuf, Now, QoS, ReasonCode, TopicBuf, Version};
 
 impl Broker {
     /// SUBSCRIBE: all of it is stored, filter by filter [MQTT-3.8.4-5], then acknowledged with a code for each in order
@@ -21,13 +21,20 @@ impl Broker {
         let id = subscribe.properties.subscription_id;
         let mut codes = Vec::new();
         let (mut owed, mut refused) = (Vec::new(), None);
-        let is_bridge = self.connections.get(slot).is_some_and(|connection| connection.cold.is_bridge);
+        let (is_bridge, max_qos) = self
+            .connections
+            .get(slot)
+            .map_or((false, self.config.max_qos), |connection| (connection.cold.is_bridge, connection.max_qos));
         for mut requested in subscribe.filters {
+            let mounted = requested.filter.ok().and_then(|filter| self.mounted_filter(slot, filter));
+            if let Some(mounted) = &mounted {
+                requested.filter = mounted.as_ref().map(FilterBuf::borrow).map_err(|error| *error);
+            }
             // As mosquitto does: flags are kept, and nothing comes back to the bridge that brought it.
             requested.options.no_local |= is_bridge;
             requested.options.retain_as_published |= is_bridge;
             // Any QoS may be asked for; what is granted is what there is [MQTT-3.2.2-10].
-            requested.options.qos = requested.options.qos.min(self.config.max_qos);
+            requested.options.qos = requested.options.qos.min(max_qos);
             codes.push(match self.grant(listener, &requested, id) {
                 Ok(is_new) => {
                     let Ok(filter) = requested.filter else { continue };
@@ -120,6 +127,8 @@ impl Broker {
     pub(crate) fn unsubscribe(&mut self, now: Now, slot: u32, listener: ListenerId, unsubscribe: &Unsubscribe<'_>) {
         let mut codes = Vec::new();
         for filter in unsubscribe.filters {
+            let mounted = filter.ok().and_then(|filter| self.mounted_filter(slot, filter)?.ok());
+            let filter = mounted.as_ref().map_or(filter, |mounted| Ok(mounted.borrow()));
             let existed = filter.is_ok_and(|filter| {
                 self.tell_subscribed(listener, filter, None);
                 self.take_subscription(listener, filter)

@@ -24,6 +24,7 @@ pub(crate) fn broker(config: &Config) -> node::BrokerConfig {
         max_qos: config.max_qos,
         retain_available: config.retain_available,
         payload_max: limits.payload_max,
+        check_retain_source: config.check_retain_source,
         overlap: config.overlapping,
         upgrade_qos: config.upgrade_qos,
         queue_qos0: config.queue_qos0,

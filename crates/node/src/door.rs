@@ -3,7 +3,7 @@ use crate::{ConnId, Lane, SiteId, console, script};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use broker::{Authentication, BridgeTerms, Credentials, Policy, Verdict};
+use broker::{Authentication, BridgeTerms, Credentials, Place, Policy, Verdict};
 use core::fmt;
 use mqtt::Message;
 
@@ -18,6 +18,13 @@ pub enum Input<'a> {
         origin: &'a str,
         /// The user name that its certificate has proved, if it has: it goes before the one in CONNECT.
         identity: Option<&'a str>,
+    },
+    /// Where it came in other things hold than for all. To be said before its first bytes.
+    Placed {
+        /// The host's name for the connection.
+        conn: ConnId,
+        /// What holds.
+        place: &'a Arc<Place>,
     },
     /// The local half of a bridge connected.
     Bridged {

@@ -20,7 +20,8 @@ pub mod settings;
 mod system;
 
 pub use ::rules;
-pub use broker::{Access, Admission, Authentication, BridgeTerms, Credentials, Policy, Verdict, Welcome, Who};
+pub use broker::check_mount_point;
+pub use broker::{Access, Admission, Authentication, BridgeTerms, Credentials, Place, Policy, Verdict, Welcome, Who};
 pub use broker::{AttachId, Config as BrokerConfig, ConnId, Event as BrokerEvent, Outgoing, Stats as BrokerStats};
 pub use broker::{Drop, Overlap, Role, SessionStatus, SubscriptionStatus, WhenFull};
 pub use console::Console;

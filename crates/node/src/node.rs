@@ -154,6 +154,7 @@ impl Node {
             Input::Opened { conn, origin, identity } => {
                 self.broker.handle(now, broker::Input::Opened { conn, origin, identity });
             }
+            Input::Placed { conn, place } => self.broker.handle(now, broker::Input::Placed { conn, place }),
             Input::Bridged { conn, name, terms } => {
                 self.broker.handle(now, broker::Input::Bridged { conn, name, terms });
             }

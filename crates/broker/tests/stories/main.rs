@@ -10,6 +10,7 @@ mod chaos;
 mod choices;
 mod durable;
 mod methods;
+mod places;
 mod play;
 mod publish;
 mod rights;

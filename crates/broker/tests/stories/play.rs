@@ -187,6 +187,9 @@ impl Stage {
 
     fn client(&mut self, who: &str, what: &str) {
         let (verb, rest) = what.split_once(' ').unwrap_or((what, ""));
+        if verb == "PLACED" {
+            return self.placed(who, rest);
+        }
         if verb == "BRIDGED" {
             return self.bridged(who, rest);
         }
@@ -255,6 +258,20 @@ impl Stage {
     fn open(&mut self, who: &str, version: Version, identity: Option<&str>) {
         let conn = self.enter(who, version);
         self.broker.handle(self.now, Input::Opened { conn, origin: "192.0.2.1:1", identity });
+    }
+
+    /// `PLACED [qmax=N] [amax=N] [mount=TEXT]`; then `ALL CONNECT …` of this version.
+    fn placed(&mut self, who: &str, words: &str) {
+        let version = words::version(words);
+        let value = |name: &str| words.split(' ').find_map(|word| word.strip_prefix(name));
+        let place = broker::Place {
+            max_qos: value("qmax=").map(|qos| mqtt::QoS::from_bits(qos.parse().unwrap()).unwrap()),
+            topic_alias_max: value("amax=").map(|max| max.parse().unwrap()),
+            mount_point: value("mount=").map(Into::into),
+        };
+        let conn = self.enter(who, version);
+        self.broker.handle(self.now, Input::Opened { conn, origin: "192.0.2.1:1", identity: None });
+        self.broker.handle(self.now, Input::Placed { conn, place: &Arc::new(place) });
     }
 
     fn enter(&mut self, who: &str, version: Version) -> ConnId {

@@ -35,6 +35,39 @@ impl Policy for Rules {
 }
 
 #[test]
+fn what_is_retained_goes_with_the_rights_of_who_published_it() {
+    let config = || Config { admission: Admission::Verified, ..Config::default() };
+    let check = |config: Config, story: &str, expected: &str| check_with(config, story, expected);
+    let there =
+        "a: CONNECT user=boss · a: WELCOME · a: PUB t 'x' r · b: CONNECT user=eve · b: WELCOME · b: PUB u 'y' r";
+    let look = "w: CONNECT · w: WELCOME · w: SUB #";
+    let both = "+# · w< SUBACK 0 · w< PUB t 'x' r · w< PUB u 'y' r";
+    check(config(), &format!("RULES write=v · {there} · RULES write=u · {look}"), "+# · w< SUBACK 0 · w< PUB t 'x' r");
+    check(config(), &format!("RULES write=v · {there} · RULES write=t · {look}"), both);
+    // Across a restart, and for who has gone.
+    let gone = format!("RULES write=v · {there} · a: CLOSE · b: CLOSE · RULES write=#");
+    check(config(), &format!("{gone} · {look}"), "+# · w< SUBACK 0 · w< PUB t 'x' r");
+    check(config(), &format!("{gone} · RESTART · RULES write=# · {look}"), "+# · w< SUBACK 0 · w< PUB t 'x' r");
+    // Not for what came before there were rules, not if it is not wanted, and not for who is no client.
+    check(config(), &format!("{there} · RULES write=# · {look}"), both);
+    let unchecked = Config { check_retain_source: false, ..config() };
+    check(unchecked, &format!("RULES write=v · {there} · RULES write=# · {look}"), both);
+    check(
+        config(),
+        &format!("RULES write=v · P: ATTACH peer · P: PUB t 'x' r · RULES write=# · {look}"),
+        "+# · w< SUBACK 0 · w< PUB t 'x' r",
+    );
+    // A will is somebody's, too; the next one to publish has it from then on.
+    let will = "RULES write=v · b: CONNECT user=eve will=t r · b: WELCOME · b: CLOSE · RULES write=#";
+    check(config(), &format!("{will} · {look}"), "+# · w< SUBACK 0");
+    check(
+        config(),
+        &format!("RULES write=v · {there} · a: PUB u 'z' r · RULES write=# · {look}"),
+        "+# · w< SUBACK 0 · w< PUB t 'x' r · w< PUB u 'z' r",
+    );
+}
+
+#[test]
 fn a_certificate_goes_before_what_a_client_says_of_itself() {
     let story = |cert: &str, user: &str| {
         format!(

@@ -271,6 +271,9 @@ fn listener_pairs(listener: &Listener, common: &Access) -> Vec<(&'static str, St
     });
     push(&mut pairs, "proxy_protocol", (listener.proxy_protocol, false), bool::to_string);
     push(&mut pairs, "connections_max", (listener.connections_max, None), |most| most.unwrap_or_default().to_string());
+    push(&mut pairs, "max_qos", (listener.max_qos, None), |qos| qos.map_or(2, |qos| qos as u8).to_string());
+    push(&mut pairs, "topic_alias_max", (listener.topic_alias_max, None), |most| most.unwrap_or_default().to_string());
+    push(&mut pairs, "mount_point", (listener.mount_point.as_deref(), None), |mount| text(mount.unwrap_or_default()));
     push(&mut pairs, "interface", (listener.interface.as_deref(), None), |name| text(name.unwrap_or_default()));
     pairs.extend(access(&listener.access, common));
     pairs
@@ -332,6 +335,7 @@ fn limits(config: &Config) -> Vec<(&'static str, String)> {
     });
     push(&mut pairs, "max_qos", (config.max_qos, mqtt::QoS::ExactlyOnce), |qos| (*qos as u8).to_string());
     push(&mut pairs, "retain_available", (config.retain_available, true), bool::to_string);
+    push(&mut pairs, "check_retain_source", (config.check_retain_source, true), bool::to_string);
     push(&mut pairs, "overlapping", (config.overlapping, Overlap::default()), |overlapping| match overlapping {
         Overlap::ByVersion => text("by-version"),
         Overlap::Once => text("once"),

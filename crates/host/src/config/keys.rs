@@ -88,6 +88,9 @@ pub(super) struct ListenerDraft {
     pub(super) protocol: Protocol,
     pub(super) proxy_protocol: bool,
     pub(super) connections_max: Option<usize>,
+    pub(super) max_qos: Option<QoS>,
+    pub(super) topic_alias_max: Option<u16>,
+    pub(super) mount_point: Option<String>,
     /// Of `[listener.tls]`.
     pub(super) certificate: Option<PathBuf>,
     pub(super) key: Option<PathBuf>,
@@ -324,6 +327,42 @@ const LISTENER: &[Key] = &[
         example: "100",
         doc: "Clients connected at once through this listener.",
         read: |draft, value| set(&mut draft.listener.connections_max, count(value).map(Some)),
+    },
+    Key {
+        name: "max_qos",
+        takes: "`0`, `1` or `2`",
+        default: "that of `[limits]`",
+        example: "1",
+        doc: "Highest QoS that clients of this listener may publish with and are granted.",
+        read: |draft, value| set(&mut draft.listener.max_qos, qos(value).map(Some)),
+    },
+    Key {
+        name: "topic_alias_max",
+        takes: "number",
+        default: "that of `[limits]`",
+        example: "0",
+        doc: "Topic aliases that an MQTT 5 client of this listener may set for what it publishes.",
+        read: |draft, value| {
+            let most = number(value).and_then(|number| u16::try_from(number).ok());
+            let most = most.ok_or_else(|| fault(value, "write 0 to 65535 without quotes".into()));
+            set(&mut draft.listener.topic_alias_max, most.map(Some))
+        },
+    },
+    Key {
+        name: "mount_point",
+        takes: "text",
+        default: "none",
+        example: "\"tenant/\"",
+        doc: "What all topics of this listener's clients begin with: it is put before what they publish and subscribe to, wills \
+              too, and taken from what they hear, so that they do not know. Access rules are asked about the whole \
+              topic. `$SYS` is no exception: it is not seen here. End it with a `/`.",
+        read: |draft, value| {
+            let mount = text(value).and_then(|mount| match node::check_mount_point(mount) {
+                Ok(()) => Ok(Some(mount.to_owned())),
+                Err(why) => Err(fault(value, why)),
+            });
+            set(&mut draft.listener.mount_point, mount)
+        },
     },
     Key {
         name: "interface",
@@ -634,10 +673,7 @@ const LIMITS_KEYS: &[Key] = &[
         example: "1",
         doc: "Highest QoS that clients may publish with and are granted; MQTT 5 is told. Who publishes above it is \
               disconnected (0x9B).",
-        read: |draft, value| {
-            let qos = number(value).and_then(|number| QoS::from_bits(u8::try_from(number).ok()?));
-            set(&mut draft.config.max_qos, qos.ok_or_else(|| fault(value, "write 0, 1 or 2 without quotes".into())))
-        },
+        read: |draft, value| set(&mut draft.config.max_qos, qos(value)),
     },
     Key {
         name: "retain_available",
@@ -647,6 +683,16 @@ const LIMITS_KEYS: &[Key] = &[
         doc: "Whether clients may publish retained messages; MQTT 5 is told. With `false`, who does is disconnected \
               (0x9A).",
         read: |draft, value| set(&mut draft.config.retain_available, boolean(value)),
+    },
+    Key {
+        name: "check_retain_source",
+        takes: "`true` or `false`",
+        default: "`true`",
+        example: "false",
+        doc: "Whether a retained message is kept from subscribers once the client that published it may no longer do so. \
+              Who published is remembered while there are access rules; what came before them, or from other sites, is \
+              not checked.",
+        read: |draft, value| set(&mut draft.config.check_retain_source, boolean(value)),
     },
     Key {
         name: "overlapping",
@@ -1578,6 +1624,11 @@ fn mode(value: &Value<'_>) -> Result<u32, Fault> {
     let is_octal = (1..=4).contains(&digits.len()) && digits.bytes().all(|digit| (b'0'..=b'7').contains(&digit));
     let mode = u32::from_str_radix(digits, 8).ok().filter(|mode| is_octal && *mode <= 0o777);
     mode.ok_or_else(|| fault(value, format!("{}: write three octal digits such as \"660\"", found(digits))))
+}
+
+fn qos(value: &Value<'_>) -> Result<QoS, Fault> {
+    let qos = number(value).and_then(|number| QoS::from_bits(u8::try_from(number).ok()?));
+    qos.ok_or_else(|| fault(value, "write 0, 1 or 2 without quotes".into()))
 }
 
 fn count(value: &Value<'_>) -> Result<usize, Fault> {

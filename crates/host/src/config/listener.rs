@@ -1,5 +1,6 @@
 //! A door for clients as the operator describes it.
 use super::Access;
+use mqtt::QoS;
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -19,6 +20,12 @@ pub struct Listener {
     pub proxy_protocol: bool,
     /// Clients connected at once through this listener; `None`: as many as `connections_max` allows.
     pub connections_max: Option<usize>,
+    /// Highest QoS that its clients may publish with and are granted; `None`: that of all.
+    pub max_qos: Option<QoS>,
+    /// Topic aliases that each of its clients may set; `None`: as many as of all.
+    pub topic_alias_max: Option<u16>,
+    /// What all topics of its clients begin with, unseen by them.
+    pub mount_point: Option<String>,
     /// Clients may connect without a user name.
     pub allow_anonymous: bool,
     /// Who else may come in, and what clients may do.
@@ -105,9 +112,19 @@ impl Listener {
             tls: None,
             proxy_protocol: false,
             connections_max: None,
+            max_qos: None,
+            topic_alias_max: None,
+            mount_point: None,
             allow_anonymous: true,
             access: Access::default(),
         }
+    }
+
+    /// What holds for its clients alone, in the broker's words.
+    pub(crate) fn place(&self) -> Option<node::Place> {
+        let Self { max_qos, topic_alias_max, .. } = *self;
+        let place = node::Place { max_qos, topic_alias_max, mount_point: self.mount_point.as_deref().map(Box::from) };
+        Some(place).filter(|place| *place != node::Place::default())
     }
 
     /// What is spoken there in a word or two: `MQTT`, `TLS`, `WebSocket`, `WebSocket over TLS`.

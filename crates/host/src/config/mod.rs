@@ -68,6 +68,8 @@ pub struct Config {
     pub max_qos: QoS,
     /// Whether clients may publish retained messages.
     pub retain_available: bool,
+    /// Whether a retained message is kept from subscribers once the client that published it may no longer do so.
+    pub check_retain_source: bool,
     /// How often a client gets a message that several of its subscriptions match.
     pub overlapping: Overlap,
     /// Whether messages go out with the QoS of the subscription, also if they came with a lower one.
@@ -370,6 +372,7 @@ impl Default for Config {
             queue_full: QueueFull::default(),
             max_qos: QoS::ExactlyOnce,
             retain_available: true,
+            check_retain_source: true,
             overlapping: Overlap::ByVersion,
             upgrade_qos: false,
             queue_qos0: false,

@@ -42,11 +42,9 @@ const DIRECTIVES: &[(&str, Apply)] = &[
     ("allow_zero_length_clientid", |reader, line| reader.allow_empty_client_id(line)),
     ("clientid_prefixes", |reader, line| reader.client_id_prefix(line)),
     ("use_username_as_clientid", |reader, line| reader.client_id_from_user(line)),
-    ("check_retain_source", |_, line| match boolean(line.value)? {
-        false => Ok(()),
-        true => Err("midge does not keep who published a retained message; write false, and delete what somebody \
-                     should not have published with midge retained rm"
-            .to_owned()),
+    ("check_retain_source", |reader, line| {
+        reader.config.check_retain_source = boolean(line.value)?;
+        Ok(())
     }),
     ("per_listener_settings", |reader, line| reader.per_listener_settings(line)),
     ("protocol", |reader, line| reader.protocol(line)),
@@ -102,6 +100,7 @@ const DIRECTIVES: &[(&str, Apply)] = &[
     ("include_dir", |reader, line| reader.include(line)),
     ("max_qos", |reader, line| reader.max_qos(line)),
     ("max_topic_alias", |reader, line| reader.topic_alias_max(line)),
+    ("mount_point", |reader, line| reader.mount_point(line)),
     ("persistence_location", |reader, line| {
         reader.config.site.data = Some(PathBuf::from(non_empty(line.value)?));
         Ok(())
@@ -227,8 +226,7 @@ const REFUSED: &[(&str, &str)] = &[
 ];
 
 /// Directives of mosquitto 2 whose part is not built yet, by their beginnings, with the part.
-const NOT_BUILT: &[(&str, &str)] =
-    &[("websockets_origin", "checking the origin of WebSockets is"), ("mount_point", "mount points are")];
+const NOT_BUILT: &[(&str, &str)] = &[("websockets_origin", "checking the origin of WebSockets is")];
 
 /// `include` reads the files of an `include_dir`.
 pub(super) fn check(text: &str, path: &Path, include: &Include<'_>) -> Report {

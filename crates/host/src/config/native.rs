@@ -415,6 +415,9 @@ fn listener(bind: Bind, tls: Option<Tls>, draft: ListenerDraft) -> Listener {
         tls,
         proxy_protocol: draft.proxy_protocol,
         connections_max: draft.connections_max,
+        max_qos: draft.max_qos,
+        topic_alias_max: draft.topic_alias_max,
+        mount_point: draft.mount_point,
         ..Listener::plain(bind)
     }
 }

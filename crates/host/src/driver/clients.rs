@@ -10,7 +10,7 @@ use crate::gateway::{Gateway, Introduction, Manner, News, Order, WRITE_WINDOW};
 use mio::{Interest, Registry, Token};
 use mqtt::{Instant, Now};
 use node::bridge::farewell;
-use node::{BridgeTerms, ConnId, Input, Node};
+use node::{BridgeTerms, ConnId, Input, Node, Place};
 use slab::Slab;
 use std::io::{self, IoSlice, Read, Write};
 use std::sync::Arc;
@@ -55,6 +55,8 @@ pub struct Clients {
 struct Listener {
     socket: Listening,
     config: config::Listener,
+    /// What holds for its clients alone.
+    place: Option<Arc<Place>>,
     /// What its connections need before they are MQTT.
     manner: Option<Arc<Manner>>,
     connections: usize,
@@ -168,7 +170,8 @@ impl Clients {
             let closed = |error| Closed { bind: config.bind.clone(), error };
             let mut socket = Listening::open(&config).map_err(closed)?;
             socket.register(registry, tokens()).map_err(closed)?;
-            listeners.push(Listener { socket, config, manner: manner.map(Arc::new), connections: 0, ready: false });
+            let (place, manner) = (config.place().map(Arc::new), manner.map(Arc::new));
+            listeners.push(Listener { socket, config, place, manner, connections: 0, ready: false });
         }
         Ok(Self {
             listeners,
@@ -329,6 +332,7 @@ impl Clients {
         }
         if !is_gated {
             node.handle(now, Input::Opened { conn, origin: &peer.to_string(), identity: None });
+            self.place(conn, node, now);
         }
     }
 
@@ -413,7 +417,17 @@ impl Clients {
         }
         let peer = client.address.unwrap_or(proxy);
         node.handle(now, Input::Opened { conn, origin: &peer.to_string(), identity: client.user.as_deref() });
+        self.place(conn, node, now);
         None
+    }
+
+    /// Says what holds where a connection came in.
+    fn place(&self, conn: ConnId, node: &mut Node, now: Now) {
+        let connection = self.connections.get(conn.slot as usize);
+        let listener = connection.and_then(|connection| self.listeners.get(connection.listener as usize));
+        if let Some(place) = listener.and_then(|listener| listener.place.as_ref()) {
+            node.handle(now, Input::Placed { conn, place });
+        }
     }
 
     fn received(&mut self, conn: ConnId, bytes: Vec<u8>, node: &mut Node, now: Now) {

@@ -27,8 +27,9 @@ pub(super) struct Draft {
     connections_max: Option<usize>,
     interface: Option<String>,
     domain: Option<Domain>,
-    max_qos: Option<(QoS, Place)>,
-    topic_alias_max: Option<(u16, Place)>,
+    max_qos: Option<QoS>,
+    topic_alias_max: Option<u16>,
+    mount_point: Option<String>,
     security: Security,
 }
 
@@ -201,13 +202,22 @@ impl<'t> Reader<'t> {
     pub(super) fn max_qos(&mut self, line: Line<'_>) -> Outcome {
         let qos = line.value.parse().ok().and_then(QoS::from_bits);
         let qos = qos.ok_or_else(|| format!("found {}: write 0, 1 or 2", quoted(line.value)))?;
-        self.listeners.current().max_qos = Some((qos, line.place));
+        self.listeners.current().max_qos = Some(qos);
         Ok(())
     }
 
     pub(super) fn topic_alias_max(&mut self, line: Line<'_>) -> Outcome {
         let most = line.value.parse().map_err(|_| format!("found {}: write 0 to 65535", quoted(line.value)))?;
-        self.listeners.current().topic_alias_max = Some((most, line.place));
+        self.listeners.current().topic_alias_max = Some(most);
+        Ok(())
+    }
+
+    pub(super) fn mount_point(&mut self, line: Line<'_>) -> Outcome {
+        node::check_mount_point(line.value).map_err(|why| format!("found {}: {why}", quoted(line.value)))?;
+        self.listeners.current().mount_point = Some(line.value.to_owned());
+        if !line.value.ends_with('/') {
+            self.note(line, "without a / at its end it runs into the first word of each topic, as in mosquitto");
+        }
         Ok(())
     }
 
@@ -302,7 +312,6 @@ impl<'t> Reader<'t> {
         self.config.access = common.access.over(&AccessWords::default());
         let mut listeners = Vec::new();
         let drafts: Vec<Draft> = named.into_iter().chain([default]).filter(|draft| draft.bind.is_some()).collect();
-        self.common_to_all(&drafts);
         for draft in drafts {
             let Some((_, place)) = draft.bind.clone() else { continue };
             match draft.finish(&common, &listeners) {
@@ -313,34 +322,6 @@ impl<'t> Reader<'t> {
         if !listeners.is_empty() {
             self.config.listeners = listeners;
         }
-    }
-}
-
-impl Reader<'_> {
-    /// What mosquitto knows for each listener, and midge for all of them.
-    fn common_to_all(&mut self, drafts: &[Draft]) {
-        let words = "holds for all listeners here: write the same for each, or nothing";
-        let qos: Vec<_> = drafts.iter().map(|draft| draft.max_qos).collect();
-        match common(&qos) {
-            Ok(Some(qos)) => self.config.max_qos = qos,
-            Ok(None) => {}
-            Err(place) => self.tell(place, "max_qos", words.to_owned(), Severity::Error),
-        }
-        let aliases: Vec<_> = drafts.iter().map(|draft| draft.topic_alias_max).collect();
-        match common(&aliases) {
-            Ok(Some(most)) => self.config.limits.topic_alias_max = most,
-            Ok(None) => {}
-            Err(place) => self.tell(place, "max_topic_alias", words.to_owned(), Severity::Error),
-        }
-    }
-}
-
-/// The value that all say, if any does; else the place of one that differs.
-fn common<T: Copy + PartialEq>(said: &[Option<(T, Place)>]) -> Result<Option<T>, Place> {
-    let Some((value, place)) = said.iter().flatten().next().copied() else { return Ok(None) };
-    match said.iter().find(|other| other.is_none_or(|(other, _)| other != value)) {
-        None => Ok(Some(value)),
-        Some(other) => Err(other.map_or(place, |(_, place)| place)),
     }
 }
 
@@ -384,6 +365,9 @@ impl Draft {
             tls,
             proxy_protocol: self.proxy_protocol,
             connections_max: self.connections_max,
+            max_qos: self.max_qos,
+            topic_alias_max: self.topic_alias_max,
+            mount_point: self.mount_point,
             allow_anonymous: said.map_or(is_silent, |(allowed, _)| allowed),
             access,
             ..Listener::plain(bind)
