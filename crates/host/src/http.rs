@@ -1,11 +1,12 @@
 //! `/metrics`, `/health` and `/ready` over HTTP: small questions, short answers, one thread a caller and few callers.
 //! Nothing here can change the site.
+use crate::acceptor::Acceptor;
 use crate::metrics;
 use crate::status::Status;
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 const CALLERS_MAX: usize = 16;
@@ -16,10 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A running server; it ends when this is dropped.
 #[derive(Debug)]
-pub(crate) struct HttpServer {
-    address: SocketAddr,
-    stopped: Arc<AtomicBool>,
-}
+pub(crate) struct HttpServer(Acceptor);
 
 impl HttpServer {
     /// Listens and answers until dropped. `status` is asked anew for every question; `None` says that the site does not
@@ -39,60 +37,35 @@ impl HttpServer {
         patience: Duration,
         status: impl Fn() -> Option<Status> + Send + Sync + 'static,
     ) -> io::Result<Self> {
-        let listener = TcpListener::bind(bind)?;
-        let address = listener.local_addr()?;
-        let stopped = Arc::new(AtomicBool::new(false));
-        let over = Arc::clone(&stopped);
-        std::thread::Builder::new()
-            .name("midge-http".into())
-            .stack_size(128 * 1024)
-            .spawn(move || accept(&listener, patience, &Arc::new(status), &over))?;
-        Ok(Self { address, stopped })
+        let (status, callers) = (Arc::new(status), Arc::new(AtomicUsize::new(0)));
+        Acceptor::start(bind, "midge-http", move |stream| answer(stream, patience, &status, &callers)).map(Self)
     }
 
     /// Where it listens.
     pub(crate) fn address(&self) -> SocketAddr {
-        self.address
+        self.0.address()
     }
 }
 
-impl Drop for HttpServer {
-    fn drop(&mut self) {
-        self.stopped.store(true, Ordering::Relaxed);
-        // A caller of our own wakes the thread; if none gets through, the process's end ends it.
-        let _ = TcpStream::connect_timeout(&self.address, Duration::from_millis(200));
-    }
-}
-
-fn accept(
-    listener: &TcpListener,
+/// On a thread of its own, unless there are too many.
+fn answer(
+    stream: TcpStream,
     patience: Duration,
     status: &Arc<impl Fn() -> Option<Status> + Send + Sync + 'static>,
-    stopped: &AtomicBool,
+    callers: &Arc<AtomicUsize>,
 ) {
-    let callers = Arc::new(AtomicUsize::new(0));
-    for stream in listener.incoming() {
-        if stopped.load(Ordering::Relaxed) {
-            return;
-        }
-        let Ok(stream) = stream else {
-            // Out of descriptors, most likely: others may give some back.
-            std::thread::sleep(Duration::from_millis(50));
-            continue;
-        };
-        if callers.load(Ordering::Relaxed) >= CALLERS_MAX {
-            continue;
-        }
-        callers.fetch_add(1, Ordering::Relaxed);
-        let (status, done) = (Arc::clone(status), Arc::clone(&callers));
-        let spawned = std::thread::Builder::new().stack_size(256 * 1024).spawn(move || {
-            // Whoever hung up does not get an answer; nobody else cares.
-            let _ = converse(stream, patience, &*status);
-            done.fetch_sub(1, Ordering::Relaxed);
-        });
-        if spawned.is_err() {
-            callers.fetch_sub(1, Ordering::Relaxed);
-        }
+    if callers.load(Ordering::Relaxed) >= CALLERS_MAX {
+        return;
+    }
+    callers.fetch_add(1, Ordering::Relaxed);
+    let (status, done) = (Arc::clone(status), Arc::clone(callers));
+    let spawned = std::thread::Builder::new().stack_size(256 * 1024).spawn(move || {
+        // Whoever hung up does not get an answer; nobody else cares.
+        let _ = converse(stream, patience, &*status);
+        done.fetch_sub(1, Ordering::Relaxed);
+    });
+    if spawned.is_err() {
+        callers.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

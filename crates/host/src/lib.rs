@@ -3,6 +3,7 @@
 //! For: the `midge` command and programs that embed a site. It is the only crate that touches the world; how messages
 //! are routed or states merged is decided in the cores below it. Never: MQTT's rules, the mesh's protocol, NAT tricks.
 //! Start reading at [`site`] (start, ask, stop), then [`driver`] (one round of the loop).
+mod acceptor;
 pub mod access;
 pub mod bridge;
 pub mod clock;

@@ -1,13 +1,14 @@
 //! Where consoles come in: a TCP port, the control socket, a serial line.
 use super::News;
 use super::pipe::Pipe;
+use crate::acceptor::Acceptor;
 use crate::driver::{Bus, Command};
 use node::console::{Channel, SessionId, Terminal};
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// Connections in all; the console refuses long before that, with a word.
@@ -20,8 +21,7 @@ const WRITE_PATIENCE: Duration = Duration::from_secs(30);
 /// Lets consoles in, until it is dropped.
 #[derive(Debug)]
 pub struct ConsoleServer {
-    address: Option<SocketAddr>,
-    stopped: Arc<AtomicBool>,
+    acceptor: Option<Acceptor>,
     lobby: Lobby,
 }
 
@@ -48,53 +48,21 @@ impl ConsoleServer {
     /// When the address can't be listened on.
     pub fn start(bind: Option<SocketAddr>, bus: Bus) -> io::Result<Self> {
         let lobby = Lobby { bus, next: Arc::new(AtomicU64::new(1)), open: Arc::default(), turned_away: Arc::default() };
-        let stopped = Arc::new(AtomicBool::new(false));
-        let mut address = None;
-        if let Some(bind) = bind {
-            let listener = TcpListener::bind(bind)?;
-            address = Some(listener.local_addr()?);
-            let (lobby, stopped) = (lobby.clone(), Arc::clone(&stopped));
-            std::thread::Builder::new()
-                .name("midge-console".into())
-                .stack_size(STACK_BYTES)
-                .spawn(move || accept(&listener, &lobby, &stopped))?;
-        }
-        Ok(Self { address, stopped, lobby })
+        let doorman = lobby.clone();
+        // Whoever hung up does not talk; nobody else cares.
+        let serve = move |stream| drop(doorman.tcp(stream));
+        let acceptor = bind.map(|bind| Acceptor::start(bind, "midge-console", serve)).transpose()?;
+        Ok(Self { acceptor, lobby })
     }
 
     /// Where it listens, if anywhere.
     pub fn address(&self) -> Option<SocketAddr> {
-        self.address
+        self.acceptor.as_ref().map(Acceptor::address)
     }
 
     /// For connections that come another way.
     pub fn lobby(&self) -> Lobby {
         self.lobby.clone()
-    }
-}
-
-impl Drop for ConsoleServer {
-    fn drop(&mut self) {
-        self.stopped.store(true, Ordering::Relaxed);
-        if let Some(address) = self.address {
-            // A caller of our own wakes the thread; if none gets through, the process's end ends it.
-            let _ = TcpStream::connect_timeout(&address, Duration::from_millis(200));
-        }
-    }
-}
-
-fn accept(listener: &TcpListener, lobby: &Lobby, stopped: &AtomicBool) {
-    for stream in listener.incoming() {
-        if stopped.load(Ordering::Relaxed) {
-            return;
-        }
-        let Ok(stream) = stream else {
-            // Out of descriptors, most likely: others may give some back.
-            std::thread::sleep(Duration::from_millis(50));
-            continue;
-        };
-        // Whoever hung up does not talk; nobody else cares.
-        let _ = lobby.tcp(stream);
     }
 }
 
