@@ -44,7 +44,7 @@ pub(super) fn upload(
     address: SocketAddr,
     from: Option<IpAddr>,
     bytes_max: usize,
-    tell: impl FnOnce(Result<Vec<u8>, UploadFault>) + Send + 'static,
+    tell: impl Fn(Result<Vec<u8>, UploadFault>) + Clone + Send + 'static,
 ) {
     if running.uploads.swap(true, Ordering::Relaxed) {
         return tell(Err(UploadFault::Busy));
@@ -58,15 +58,17 @@ pub(super) fn upload(
             return tell(Err(UploadFault::Port));
         }
     };
+    let teller = tell.clone();
     let work = move || {
         let outcome = take(&listener, from, bytes_max, &shared.stopped);
         drop(listener);
         shared.uploads.store(false, Ordering::Relaxed);
-        tell(outcome);
+        teller(outcome);
     };
     let spawned = std::thread::Builder::new().name("midge-upload".into()).stack_size(128 * 1024).spawn(work);
     if spawned.is_err() {
         running.uploads.store(false, Ordering::Relaxed);
+        tell(Err(UploadFault::Threads));
     }
 }
 

@@ -112,6 +112,8 @@ pub enum UploadFault {
     TooLong,
     /// Another upload waits already.
     Busy,
+    /// The system has no thread to give.
+    Threads,
 }
 
 /// Why nothing was fetched.

@@ -89,6 +89,7 @@ impl fmt::Display for UploadFault {
             Self::Silence => "nothing came",
             Self::TooLong => "script too long",
             Self::Busy => "another upload is waited for",
+            Self::Threads => "the system has no thread to give",
         })
     }
 }

@@ -27,6 +27,23 @@ fn a_script_comes_by_port() {
 }
 
 #[test]
+fn an_upload_that_fails_is_told() {
+    let mut bench = Bench::open();
+    for (fault, words) in [
+        (UploadFault::Port, "the port can't be listened on"),
+        (UploadFault::Silence, "nothing came"),
+        (UploadFault::TooLong, "script too long"),
+        (UploadFault::Busy, "another upload is waited for"),
+        (UploadFault::Threads, "the system has no thread to give"),
+    ] {
+        bench.ask("script 2000");
+        bench.handle(Input::Uploaded { session: SessionId(1), outcome: Err(fault) });
+        assert_eq!(bench.read(1), format!("\rScript upload failed ({words})~CMD>"));
+    }
+    assert!(bench.acts.is_empty());
+}
+
+#[test]
 fn a_script_begins_at_once_in_midge_and_where_it_was_told_to() {
     let mut bench = Bench::open();
     for (said, text, start) in [
