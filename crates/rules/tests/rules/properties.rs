@@ -1,8 +1,8 @@
 //! What holds for any script and any events.
 use crate::support::{Bench, Things};
 use midge_rules::{
-    Clock, Dialect, Engine, FaultKind, Input, Level, Limits, Oddities, Output, Reply, Side, check, convert, dialect_of,
-    simulate::describe,
+    Clock, Dialect, Engine, FaultKind, Input, Level, Limits, Oddities, Output, Reply, RequestId, Side, check, convert,
+    dialect_of, simulate::describe,
 };
 use mqtt::{Instant, Now, QoS, Topic, Wall};
 use proptest::collection::vec;
@@ -372,7 +372,7 @@ proptest! {
         for diagnostic in &report.diagnostics {
             diagnostic.render(&text, "bytes");
         }
-prop_assert_eq!(report.is_ok(), Engine::load(&text, Oddities::default(), Limits::default()).is_ok());
+        prop_assert_eq!(report.is_ok(), Engine::load(&text, Oddities::default(), Limits::default()).is_ok());
         let _ = convert(&text, Oddities::default(), &Limits::default());
     }
 
@@ -413,39 +413,110 @@ prop_assert_eq!(report.is_ok(), Engine::load(&text, Oddities::default(), Limits:
              on timer 1 do settimer 1, 1 publish local \"t\", $a",
             body.join("\n")
         );
-        let limits = Limits {
-            steps_per_clause: 2000, steps_per_turn: 4000, memory_bytes: 20_000, string_bytes: 3000,
-            events: 16, outputs: 40, chain: 5, ..Limits::default()
-        };
-        let mut engine = Engine::load(script.as_bytes(), Oddities::default(), limits.clone()).expect("a good script");
-        let world = Things::default();
-        let mut now = Now { instant: Instant(0), wall: Wall(0) };
-        let mut handle = |input: Input<'_>, polls: bool| {
-            let before = engine.counters().steps;
-            engine.handle(now, input, &world);
-            let steps = engine.counters().steps - before;
-            // One clause may end after the turn's budget is used up, and its last step may be a long one.
-            let steps_max = u64::from(limits.steps_per_turn + limits.steps_per_clause) + 4 * 3000 / 32;
-            prop_assert!(steps <= steps_max, "{steps} steps");
-            // Faults are kept room for.
-            prop_assert!(engine.memory_bytes() <= limits.memory_bytes + 32 * 300, "{} bytes", engine.memory_bytes());
-            let mut outputs = 0;
-            while polls && let Some(output) = engine.poll_output() {
-                outputs += 1;
-                if let Output::Print(text) = output {
-                    prop_assert!(text.len() <= limits.string_bytes + 2);
-                }
-            }
-            prop_assert!(outputs <= limits.outputs + 32);
-            now.instant += Duration::from_millis(1);
-            Ok(())
-        };
-        handle(Input::Start, true)?;
+        let mut budget = Budget::new(&script)?;
+        budget.handle(Input::Start, true)?;
         for (polls, payload) in &inputs {
             let topic = Topic::parse("in").expect("a topic");
-            handle(Input::Message { side: Side::Local, topic, payload, qos: QoS::AtMostOnce, retain: false }, *polls)?;
-            handle(Input::Timeout, *polls)?;
+            let message = Input::Message { side: Side::Local, topic, payload, qos: QoS::AtMostOnce, retain: false };
+            budget.handle(message, *polls)?;
+            budget.handle(Input::Timeout, *polls)?;
         }
+    }
+
+    /// The same of scripts that a grammar makes, their loops without an end, in both dialects.
+    #[test]
+    fn no_script_of_the_grammar_exceeds_its_budgets(
+        script in grammar::script(),
+        happenings in vec((any::<bool>(), happening()), 1..16),
+    ) {
+        let endless = script.replace("while 3 > $i do", "while 1 do");
+        prop_assume!(check(endless.as_bytes(), Oddities::default(), &Limits::default()).is_ok());
+        let converted = convert(endless.as_bytes(), Oddities::default(), &Limits::default())
+            .unwrap_or_else(|errors| panic!("{}\n{endless}", errors[0]));
+        for script in [endless, converted] {
+            let mut budget = Budget::new(&script)?;
+            budget.handle(Input::Start, true)?;
+            for (polls, happening) in &happenings {
+                budget.happen(happening, *polls)?;
+                budget.handle(Input::Timeout, *polls)?;
+            }
+        }
+    }
+}
+
+/// An engine with little to spend, and what is held against it after each input.
+struct Budget {
+    engine: Engine,
+    limits: Limits,
+    world: Things,
+    now: Now,
+}
+
+impl Budget {
+    fn new(script: &str) -> Result<Self, TestCaseError> {
+        let limits = Limits {
+            steps_per_clause: 2000,
+            steps_per_turn: 4000,
+            memory_bytes: 20_000,
+            string_bytes: 3000,
+            events: 16,
+            outputs: 40,
+            chain: 5,
+            ..Limits::default()
+        };
+        let engine = Engine::load(script.as_bytes(), Oddities::default(), limits.clone());
+        let engine = engine.map_err(|errors| TestCaseError::fail(format!("{}\n{script}", errors[0])))?;
+        Ok(Self { engine, limits, world: Things::default(), now: Now { instant: Instant(0), wall: Wall(0) } })
+    }
+
+    fn handle(&mut self, input: Input<'_>, polls: bool) -> Result<(), TestCaseError> {
+        let (engine, limits) = (&mut self.engine, &self.limits);
+        let before = engine.counters().steps;
+        engine.handle(self.now, input, &self.world);
+        let steps = engine.counters().steps - before;
+        // One clause may end after the turn's budget is used up, and its last step may be a long one.
+        let steps_max = u64::from(limits.steps_per_turn + limits.steps_per_clause) + 4 * 3000 / 32;
+        prop_assert!(steps <= steps_max, "{steps} steps");
+        // Faults are kept room for.
+        prop_assert!(engine.memory_bytes() <= limits.memory_bytes + 32 * 300, "{} bytes", engine.memory_bytes());
+        let mut outputs = 0;
+        while polls && let Some(output) = engine.poll_output() {
+            outputs += 1;
+            if let Output::Print(text) = output {
+                prop_assert!(text.len() <= limits.string_bytes + 2);
+            }
+        }
+        prop_assert!(outputs <= limits.outputs + 32);
+        self.now.instant += Duration::from_millis(1);
+        Ok(())
+    }
+
+    fn happen(&mut self, happening: &Happening, polls: bool) -> Result<(), TestCaseError> {
+        let input = match happening {
+            Happening::Message(side, topic, payload) => {
+                let topic = Topic::parse(topic).expect("a topic");
+                Input::Message { side: *side, topic, payload, qos: QoS::AtMostOnce, retain: false }
+            }
+            Happening::After(millis) => {
+                self.now.instant += Duration::from_millis(*millis);
+                Input::Timeout
+            }
+            Happening::Serial(line) => Input::Serial(line),
+            Happening::Edge(level) => {
+                self.world.pins.insert(4, *level);
+                Input::Edge { pin: 4 }
+            }
+            // Whose answer this is, nobody knows any more.
+            Happening::Reply(_) => Input::Http { id: RequestId(1), reply: Reply::Failed },
+            Happening::Connect => Input::RemoteConnected,
+            Happening::Disconnect => Input::RemoteDisconnected,
+            Happening::Up => Input::LinkUp,
+            Happening::Clock(second) => {
+                self.now.wall = Wall(1_704_067_200_000 + second * 1000);
+                Input::Clock(Clock::Set { offset_millis: 0 })
+            }
+        };
+        self.handle(input, polls)
     }
 }
 
