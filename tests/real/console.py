@@ -158,7 +158,7 @@ def timeless(text):
     text = re.sub(r"[A-Z][a-z]{2} \d\d:\d\d:\d\d", "Ddd hh:mm:ss", text)
     text = re.sub(r"Version .*", "Version …\r", text)
     text = re.sub(r"midge_[0-9a-f]{6}", "midge_xxxxxx", text)
-    return re.sub(r"port \d+", "port N", text).replace("\r\n", "~\n").replace("\r", "^M")
+    return re.sub(r"port(:?) \d+", r"port\1 N", text).replace("\r\n", "~\n").replace("\r", "^M")
 
 
 def two_consoles_talk_as_the_golden_transcript_says(workdir):
@@ -340,6 +340,68 @@ def settings_reach_what_runs(workdir):
     assert "SSID:my net " in Console(site).ask("show config")
     site.stop()
     other.stop()
+
+
+def settings_of_the_broker_hold_for_its_clients(workdir):
+    site = Site(workdir).start()
+    console = Console(site)
+
+    def comes(*words):
+        return site.talk("mosquitto_pub", "-t", "x", "-m", "1", *words).returncode
+
+    assert comes() == 0
+    console.ask("set broker_user bob")
+    console.ask("set broker_password geheim")
+    refused = site.talk("mosquitto_pub", "-t", "x", "-m", "1")
+    assert refused.returncode == 5 and "not authorised" in refused.stderr, refused
+    assert comes("-u", "bob", "-P", "wrong") == 5 and comes("-u", "eve", "-P", "geheim") == 5
+    assert comes("-u", "bob", "-P", "geheim") == 0
+    console.ask("save")
+    console.conn.sendall(b"reset\n")
+    console.closes()
+    until("the site is there again", site.answers)
+    console = Console(site)
+    assert comes() == 5 and comes("-u", "bob", "-P", "geheim") == 0, "it was saved"
+    console.ask("set broker_user none")
+    assert comes() == 0
+    console.ask("set broker_subscriptions 1")
+    one = site.talk("mosquitto_sub", "-d", "-t", "a", "-t", "b", "-W", "1")
+    assert "Subscribed (mid: 1): 0, 128" in one.stdout, one
+    console.ask("set broker_retained_messages 1")
+    assert comes("-r", "-t", "kept/1") == 0 and comes("-r", "-t", "kept/2") == 0
+    shown = console.ask("show mqtt")
+    assert '"kept/1"' in shown and '"kept/2"' not in shown, shown
+    console.ask("set broker_access 2")
+    assert comes() not in (0, 5), "this machine is internal"
+    console.ask("set broker_access 1")
+    assert comes() == 0
+    console.ask("set broker_clients 1")
+    only = subprocess.Popen(["mosquitto_sub", "-p", str(site.port), "-t", "x"])
+    until("it is there", lambda: "Current clients: 1" in console.ask("show mqtt"))
+    assert comes() not in (0, 5)
+    only.kill()
+    only.wait()
+    until("its place is free", lambda: comes() == 0)
+    assert site.status()["broker"]["turned_away"] >= 2
+    # A site whose file names no listener has it where the settings say.
+    site.stop()
+    port, taken = free_port(), site.port
+    plain = ["--data", str(site.data)]
+    site.command = [MIDGE, "run", "-p", str(taken), "-c", str(workdir / "plain.toml"), *plain]
+    (workdir / "plain.toml").write_text(f'[console]\nbind = "127.0.0.1:{site.console}"\n')
+    site.start()
+    console = Console(site)
+    assert f"MQTT broker port: {taken}\r\n" in console.ask("show config")
+    console.ask(f"set broker_port {port}")
+    console.ask("set broker_clients 0")
+    console.ask("save")
+    site.stop()
+    site.command = [MIDGE, "run", "-c", str(workdir / "plain.toml"), *plain]
+    site.port = port
+    site.start()
+    assert comes("-u", "bob", "-P", "geheim") == 0
+    assert f"MQTT broker port: {port}\r\n" in Console(site).ask("show config")
+    site.stop()
 
 
 def time_server(port_holder, ahead, asked):
@@ -546,7 +608,8 @@ def what_nobody_should_send_harms_nobody(workdir):
 
 
 TESTS = [two_consoles_talk_as_the_golden_transcript_says, a_script_is_uploaded_as_by_nc, a_script_is_fetched_over_http,
-         a_reset_starts_the_same_process_again, settings_reach_what_runs, the_time_is_set_asked_for_and_shown,
+         a_reset_starts_the_same_process_again, settings_reach_what_runs,
+         settings_of_the_broker_hold_for_its_clients, the_time_is_set_asked_for_and_shown,
          a_script_speaks_to_the_console, what_a_host_cannot_apply_goes_to_the_hook, a_serial_line_is_a_console,
          the_command_is_a_console_of_this_machine,
          what_nobody_should_send_harms_nobody]

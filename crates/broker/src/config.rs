@@ -95,7 +95,7 @@ pub struct Config {
     /// Payloads of at least this many bytes are shared by their receivers, smaller ones copied; those of a topic with
     /// many receivers from an eighth of it on.
     pub share_payload_bytes: usize,
-    /// Retained messages.
+    /// Retained messages, not counting those of the broker's own state.
     pub retained_count_max: usize,
     /// Bytes of retained topics, properties and payloads.
     pub retained_bytes_max: usize,
@@ -103,6 +103,8 @@ pub struct Config {
     pub sessions_max: usize,
     /// Subscriptions of one client.
     pub subscriptions_max: usize,
+    /// Subscriptions of all clients; `None` is no limit.
+    pub subscriptions_total_max: Option<usize>,
     /// Levels of a topic or filter.
     pub topic_levels_max: usize,
     /// Bytes of a client identifier.
@@ -146,6 +148,7 @@ impl Default for Config {
             retained_bytes_max: 1 << 30,
             sessions_max: 1_000_000,
             subscriptions_max: 100_000,
+            subscriptions_total_max: None,
             topic_levels_max: 200,
             client_id_bytes_max: 65_535,
             route_cache_bytes_max: 32 << 20,

@@ -662,11 +662,18 @@ impl Broker {
         session.source.clone()
     }
 
+    fn is_full_of_retained(&self) -> bool {
+        let max = self.config.retained_count_max;
+        // What the broker says of itself is counted only when that decides.
+        let own = || self.retained.below("$SYS").filter(|message| is_system(message.topic())).count();
+        self.retained.len() >= max && self.retained.len() - own() >= max
+    }
+
     fn set_retained(&mut self, message: Message, source: Option<Arc<Source>>) -> bool {
         let old = self.retained.get(message.topic());
-        let count = self.retained.len() + usize::from(old.is_none());
+        let is_new = old.is_none() && !is_system(message.topic());
         let bytes = self.retained.bytes() + message.size() - old.map_or(0, Message::size);
-        if count > self.config.retained_count_max || bytes > self.config.retained_bytes_max {
+        if (is_new && self.is_full_of_retained()) || bytes > self.config.retained_bytes_max {
             self.stats.dropped[Drop::RetainedFull as usize] += 1;
             return false;
         }

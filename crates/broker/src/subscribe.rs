@@ -3,7 +3,7 @@ use crate::broker::Broker;
 use crate::door::{AttachId, Delivery, Output};
 use crate::event::Event;
 use crate::index::{ListenerId, Member, SubscriptionKey};
-use crate::listener::OwedRetained;
+use crate::listener::{Kind, OwedRetained};
 use crate::policy::Access;
 use crate::record::{self, SubscriptionRecord};
 use alloc::collections::BTreeSet;
@@ -98,7 +98,7 @@ impl Broker {
             return Err(ReasonCode::NotAuthorized);
         }
         let session = self.listeners.session(listener).ok_or(ReasonCode::UnspecifiedError)?;
-        if session.subscriptions.len() >= self.config.subscriptions_max
+        if (session.subscriptions.len() >= self.config.subscriptions_max || self.is_full_of_subscriptions())
             && self.index.find(filter).and_then(|key| self.index.member(key, listener)).is_none()
         {
             return Err(ReasonCode::QuotaExceeded);
@@ -112,6 +112,17 @@ impl Broker {
             self.journal.store(key, Some(value));
         }
         Ok(is_new)
+    }
+
+    /// Whether clients have as many subscriptions as they may, all together. What other sites and the rules want does
+    /// not count.
+    fn is_full_of_subscriptions(&self) -> bool {
+        let Some(max) = self.config.subscriptions_total_max else { return false };
+        let participants = self.participants.values().filter_map(|id| match &self.listeners.get(*id)?.kind {
+            Kind::Participant(participant) => Some(participant.subscriptions.len()),
+            Kind::Session(_) => None,
+        });
+        self.index.len().saturating_sub(participants.sum()) >= max
     }
 
     fn refusal_code(&self, slot: u32, reason: ReasonCode) -> u8 {

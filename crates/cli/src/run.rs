@@ -40,6 +40,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     };
     if let Some(port) = args.port {
         let local = Listener::on_loopback(port);
+        config.listener_is_implied = false;
         // By the rules of the file all the same.
         let first = config.listeners.into_iter().next();
         config.listeners = vec![match first {

@@ -9,7 +9,7 @@ mod socket;
 mod storage;
 mod words;
 
-pub use admission::{Admission, BURST, Origin, Refused};
+pub use admission::{Admission, BURST, Entrance, Origin, Refused};
 pub use clients::{Clients, Closed};
 pub use members::{Member, Members};
 pub use paths::{MailboxState, Paths, Servers};
@@ -237,7 +237,10 @@ impl Driver {
     /// Serves until told to stop.
     pub fn run(mut self) -> Ending {
         let now = self.clock.now();
+        self.heed_settings();
         self.script.begin(now, &mut self.node, &mut self.log);
+        // What the script's `config` says of clients is in force before the first of them comes.
+        self.drain(now);
         self.round(now);
         self.script.settle(now, &mut self.node, &mut self.log);
         let mut events = Events::with_capacity(EVENTS_PER_ROUND);
@@ -612,11 +615,21 @@ impl Driver {
             Wish::Close { session: console::SERIAL } => self.script.serial_console_closed(),
             output => {
                 if let Wish::Changed { name, .. } = &output {
+                    if name.starts_with("broker_") || *name == "network" {
+                        self.heed_settings();
+                    }
                     self.script.setting_changed(now, name, self.node.console().settings(), &mut self.log);
                 }
                 self.consoles.perform(output);
             }
         }
+    }
+
+    /// What settings say of clients that come from now on.
+    fn heed_settings(&mut self) {
+        let settings = self.node.console().settings();
+        self.gate.set_login(settings.broker_login());
+        self.clients.set_entrance(Entrance::of(settings));
     }
 
     /// A client names an authentication method.

@@ -2,7 +2,7 @@
 use crate::access::{Gate, LoadError, Realms, Reloader};
 use crate::bridge::{self, Bridges};
 use crate::clock::Clock;
-use crate::config::{Bind, Config, ConsoleBind, Listener};
+use crate::config::{Bind, Config, ConsoleBind, Listener, MQTT_PORT};
 use crate::console::{ConsoleServer, Consoles, Lobby};
 use crate::control::{self, ControlSocket, Reply, Request};
 use crate::datagrams::{Datagrams, KernelDatagrams};
@@ -168,12 +168,16 @@ impl Site {
         let log = Log::open(&config.log).map_err(system("can't open the log"))?;
         let clock = Clock::start();
         let event_loop = Loop::new().map_err(system("can't make an event queue"))?;
-        let mut clients = open_doors(&config, &event_loop)?;
+        // Settings are known once the store is open, which is not done with root's rights.
+        let is_settled = !config.listens_where_settings_say();
+        let mut clients = is_settled.then(|| open_doors(&config, &event_loop)).transpose()?;
         let pid_file = config.site.pid_file.as_deref().map(PidFile::write).transpose();
         let pid_file = pid_file.map_err(system("can't write the pid_file"))?;
         settle(&config, &data)?;
         // Threads begin with the rights that they keep.
-        start_gateways(&config, &event_loop, &mut clients)?;
+        if let Some(clients) = &mut clients {
+            start_gateways(&config, &event_loop, clients)?;
+        }
         let key = identity::load_or_make_key(&data)?;
         let token = identity::load_token(&data)?;
         let (mut store, opened) =
@@ -185,6 +189,10 @@ impl Site {
             opened.damaged.iter().map(|aside| format!("{}: {}", aside.path.display(), aside.what)).collect();
         let in_doubt: Vec<_> = opened.damaged.iter().flat_map(|aside| &aside.in_doubt).collect();
         let node = builder.restore(&mut store, &realms, token.is_some(), &in_doubt, &mut damaged)?;
+        let clients = match clients {
+            Some(clients) => clients,
+            None => builder.open_implied_door(&node, &event_loop)?,
+        };
         let paths = match &token {
             Some(token) => Some(builder.paths(token, datagrams, &event_loop)?),
             None => None,
@@ -496,6 +504,24 @@ impl Builder {
         }
         resolve::start(&self.config.mesh, event_loop.bus()).map_err(system("can't start the resolver's thread"))?;
         Ok(paths)
+    }
+
+    /// The listener that nobody has named. A setting that can't be honoured must not keep the site from starting: there
+    /// would be no console to set another.
+    fn open_implied_door(&mut self, node: &Node, event_loop: &Loop) -> Result<Clients, StartError> {
+        let wanted = u16::try_from(node.console().settings().number("broker_port")).unwrap_or(MQTT_PORT);
+        let at = |port| Config {
+            listeners: vec![Listener { bind: Listener::on_loopback(port).bind, ..self.config.listeners[0].clone() }],
+            ..self.config.clone()
+        };
+        match open_doors(&at(wanted), event_loop) {
+            Err(error) if wanted != MQTT_PORT => {
+                let words = format_args!("The setting broker_port can't be honoured: {error}.");
+                self.log.line(self.now.wall, crate::config::Level::Error, words);
+                open_doors(&at(MQTT_PORT), event_loop)
+            }
+            opened => opened,
+        }
     }
 
     fn reloaders(&self, bus: &Bus) -> Reloaders {

@@ -26,7 +26,6 @@ use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::String;
 use alloc::vec::Vec;
 use command::{After, Ask, Asker};
-use core::net::IpAddr;
 use core::time::Duration;
 use mqtt::{Instant, Now};
 use session::{Fate, Session, Stall, Typed};
@@ -259,7 +258,7 @@ impl Console {
             return self.outputs.push_back(Output::Close { session: id });
         }
         if let Channel::Network(address) = channel
-            && !self.may_talk(address)
+            && !self.settings.access("config_access").admits(address)
         {
             self.counters.refused += 1;
             self.outputs.push_back(Output::Event(Event::Refused { address }));
@@ -269,16 +268,6 @@ impl Console {
         let mut session = Session::new(channel, terminal, self.config.limits.line_bytes, now.instant);
         self.write(id, &mut session, PROMPT.as_bytes().to_vec());
         self.sessions.insert(id, session);
-    }
-
-    /// The old firmware's test: `internal` is whoever is in the same /24 as `network`; here also this machine itself.
-    fn may_talk(&self, address: IpAddr) -> bool {
-        let bit = match address.to_canonical() {
-            address if address.is_loopback() => 1,
-            IpAddr::V4(address) if address.octets()[..3] == self.settings.address("network").octets()[..3] => 1,
-            _ => 2,
-        };
-        self.settings.number("config_access") & bit != 0
     }
 
     fn received(&mut self, now: Now, id: SessionId, bytes: &[u8], view: &dyn View) {

@@ -6,7 +6,7 @@ use crate::script::{self, Begin, Script};
 use crate::settings::SETTINGS;
 use alloc::borrow::ToOwned;
 use alloc::vec::Vec;
-use broker::Broker;
+use broker::{Admission, Broker};
 use mqtt::{Message, MessageOptions, Now, QoS, Wall};
 use rules::{Dialect, Logging, Side};
 
@@ -230,8 +230,25 @@ impl Node {
         }
     }
 
+    /// What settings say of clients, within what the configuration allows.
+    pub(crate) fn narrow_broker(&mut self) {
+        let settings = self.console.settings();
+        let mut config = self.broker_config.clone();
+        if settings.broker_login().is_some() {
+            config.admission = Admission::Verified;
+        }
+        config.subscriptions_total_max = settings.limit("broker_subscriptions").or(config.subscriptions_total_max);
+        let retained = settings.limit("broker_retained_messages");
+        config.retained_count_max =
+            retained.map_or(config.retained_count_max, |max| max.min(config.retained_count_max));
+        self.broker.configure(config);
+    }
+
     pub(crate) fn setting_changed(&mut self, now: Now, name: &str, value: &str) {
         self.script.handle(now, script::Input::Setting { name, value }, &self.broker);
+        if name.starts_with("broker_") {
+            self.narrow_broker();
+        }
         if name == "ntp_timezone" {
             self.clock.zone_millis = self.console.settings().number(name) * HOUR_MILLIS;
             self.tell_clock(now);

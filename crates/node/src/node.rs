@@ -61,6 +61,8 @@ pub struct Membership {
 /// One site: its broker, its part of the mesh and its rules.
 pub struct Node {
     pub(crate) broker: Broker,
+    /// What the configuration lets the broker do; settings narrow it.
+    pub(crate) broker_config: broker::Config,
     mesh: Option<Mesh>,
     pub(crate) script: Script,
     pub(crate) console: Console,
@@ -93,7 +95,8 @@ impl Node {
     pub fn new(config: Config, seed: [u8; 32]) -> Self {
         let broker_seed = seed.iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte));
         Self {
-            broker: Broker::new(config.broker, broker_seed),
+            broker: Broker::new(config.broker.clone(), broker_seed),
+            broker_config: config.broker,
             mesh: config.membership.map(|own| Mesh::new(own.config, own.site, &own.name, seed)),
             console: Console::new(console::Config {
                 script: config.script.limits.clone(),
@@ -140,6 +143,7 @@ impl Node {
         self.broker.handle(now, broker::Input::Attach { id: CONSOLE, role: Role::Console, name: "console" });
         self.broker.restored(now);
         self.console.restored(now);
+        self.narrow_broker();
         self.tell_settings(now);
         self.system.start(now);
         if let Some(mesh) = &mut self.mesh {

@@ -16,7 +16,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
-use core::net::Ipv4Addr;
+use core::net::{IpAddr, Ipv4Addr};
 use value::Misfit;
 
 /// Version of a stored setting.
@@ -24,6 +24,8 @@ const STORED_VERSION: u8 = 1;
 /// Records beside those of [`SETTINGS`]: nobody sets them by name.
 const LOCKED: &str = "locked";
 const LOCK_PASSWORD: &str = "lock_password";
+/// The word for a user name that nobody is asked for.
+const NOBODY: &str = "none";
 /// Bytes of a password for `lock`.
 pub(crate) const LOCK_PASSWORD_MAX: usize = 31;
 
@@ -38,6 +40,28 @@ pub struct Settings {
     /// Set since the last [`Settings::take_changed`].
     changed: Vec<&'static str>,
     client_id: Box<str>,
+}
+
+/// Whom a door lets in, by where they come from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Access {
+    /// 1: internal ones, 2: external ones, 3: both, 0: nobody.
+    mask: i64,
+    /// Its /24 is internal.
+    network: Ipv4Addr,
+}
+
+impl Access {
+    /// Whether somebody from there may come. The old firmware's test: `internal` is whoever is in the same /24 as
+    /// `network`; here also this machine itself.
+    pub fn admits(self, address: IpAddr) -> bool {
+        let bit = match address.to_canonical() {
+            address if address.is_loopback() => 1,
+            IpAddr::V4(address) if address.octets()[..3] == self.network.octets()[..3] => 1,
+            _ => 2,
+        };
+        self.mask & bit != 0
+    }
 }
 
 /// Why a setting keeps its value; its text is the console's reply.
@@ -90,6 +114,22 @@ impl Settings {
     /// The value as an address, unspecified where it is none.
     pub fn address(&self, name: &str) -> Ipv4Addr {
         self.text(name).parse().unwrap_or(Ipv4Addr::UNSPECIFIED)
+    }
+
+    /// What a limit is set to; `None` while nobody has set another than its default.
+    pub fn limit(&self, name: &str) -> Option<usize> {
+        self.values.get(name)?.parse().ok()
+    }
+
+    /// Whom `config_access`, or `broker_access`, lets in.
+    pub fn access(&self, name: &str) -> Access {
+        Access { mask: self.number(name), network: self.address("network") }
+    }
+
+    /// User name and password of the broker's clients; `None`: nobody is asked.
+    pub fn broker_login(&self) -> Option<(&str, &str)> {
+        let user = Some(self.text("broker_user")).filter(|user| *user != NOBODY)?;
+        Some((user, self.text("broker_password")))
     }
 
     /// Gives a setting another value until the next start, and says the console's reply to it.

@@ -311,6 +311,77 @@ fn sites_that_come_and_go_are_events() {
     assert_eq!(cabin.printed(), "up\r\nboat down\r\n");
 }
 
+impl Bench {
+    /// As somebody at a console who uploads a script.
+    fn upload(&mut self, script: &str) {
+        use midge_node::console::{Channel, Input as Word, SessionId, Terminal};
+        let session = SessionId(1);
+        let mut tell = |word| self.node.handle(self.now, Input::Console(word));
+        tell(Word::Opened { session, channel: Channel::Local, terminal: Terminal::Plain });
+        tell(Word::Received { session, bytes: b"script 2000\n" });
+        tell(Word::Uploaded { session, outcome: Ok(script.as_bytes()) });
+        tell(Word::Closed { session });
+        self.round();
+    }
+
+    fn flash(&self) -> Option<Vec<u8>> {
+        self.node.script().flash().get(&1).map(|value| value.to_vec())
+    }
+}
+
+/// [quirk:upload-then-reset/compat] First upload, then `set @1`, then `reset`: people know it so.
+#[test]
+fn an_upload_in_compat_waits_for_the_next_start_and_clears_flash() {
+    let mut bench = Bench::with("on init do setvar @1 = old println old");
+    bench.printed();
+    bench.upload("on init do println \"new\"|@1");
+    assert_eq!((bench.printed(), bench.flash()), (String::new(), None));
+    bench.say(ScriptInput::SetFlash { slot: 1, value: b"42" });
+    bench.round();
+    assert_eq!(Bench::on(bench.disk, Config::default()).printed(), "new42\r\n");
+}
+
+/// [quirk:upload-then-reset/midge]
+#[test]
+fn an_upload_in_midge_runs_at_once_and_keeps_flash() {
+    let mut bench = Bench::with("on init do setvar @1 = old println old");
+    bench.printed();
+    bench.upload("% midge\non init do println \"new\" | @1");
+    assert_eq!((bench.printed().as_str(), bench.flash().as_deref()), ("newold\r\n", Some(&b"old"[..])));
+}
+
+/// [quirk:start-without-script] In the original such a start clears them.
+#[test]
+fn flash_variables_survive_a_start_without_a_script() {
+    let mut bench = Bench::new();
+    bench.say(ScriptInput::SetFlash { slot: 1, value: b"42" });
+    bench.say(ScriptInput::Stop);
+    bench.round();
+    let again = Bench::on(bench.disk, Config::default());
+    assert_eq!(again.flash().as_deref(), Some(&b"42"[..]));
+    assert_eq!(Bench::on(again.disk, Config::default()).flash().as_deref(), Some(&b"42"[..]));
+}
+
+/// `broker_…` settings narrow what the configuration allows, from the moment they are set.
+#[test]
+fn settings_say_what_clients_may() {
+    let script = "config broker_user bob config broker_retained_messages 1 on init do println ready";
+    let mut bench = Bench::with(script);
+    for (name, payload) in [("a", "1"), ("b", "2"), ("a", "3")] {
+        bench.publish_as(name, payload, MessageOptions { retain: true, ..MessageOptions::default() });
+    }
+    let conn = midge_node::ConnId { slot: 1, generation: 1 };
+    bench.node.handle(bench.now, Input::Opened { conn, origin: "test", identity: None });
+    let connect = b"\x10\x0d\x00\x04MQTT\x04\x02\x00\x3c\x00\x01c";
+    bench.node.handle(bench.now, Input::Received { conn, bytes: connect });
+    let mut asked = 0;
+    while let Some(output) = bench.node.poll_output() {
+        asked += usize::from(matches!(output, Output::Verify(_)));
+    }
+    assert_eq!((bench.retained("a").as_deref(), bench.retained("b")), (Some("3"), None));
+    assert_eq!(asked, 1, "who wants to come in");
+}
+
 #[test]
 fn damaged_records_are_named() {
     let mut node = Node::new(Config::default(), [1; 32]);

@@ -2,6 +2,7 @@
 
 use crate::play::{Config, Stage, WhenFull, check, check_with, play};
 
+/// [quirk:conforming-broker]
 #[test]
 fn quality_of_service() {
     // [MQTT-3.3.4-1] [MQTT-3.8.4-8] [MQTT-4.3.1-1] [MQTT-4.3.2-2] [MQTT-4.3.3-2] [MQTT-2.2.1-5] [MQTT-4.3.2-4]
@@ -135,6 +136,15 @@ fn retained() {
         "a: CONNECT v5 · a: PUB t 'x' r expiry=5 · +3s · b: CONNECT v5 · b: SUB t",
         "+t · b< SUBACK 0 · b< PUB t 'x' r expiry=2",
     );
+    // What the broker says of itself takes no place away; what is there may change.
+    let two = Config { retained_count_max: 2, ..Config::default() };
+    check_with(
+        two,
+        "S: ATTACH system · S: PUB $SYS/x '1' r · S: PUB $SYS/y '2' r · S: PUB $SYS/z '3' r · a: CONNECT \
+         · a: PUB t 'x' r · a: PUB u 'y' r · a: PUB v 'z' r · a: PUB t 'new' r · S: PUB $SYS/z '4' r \
+         · b: CONNECT · b: SUB # , $SYS/z",
+        "+# · b< SUBACK 0 0 · b< PUB t 'new' r · b< PUB u 'y' r · b< PUB $SYS/z '4' r",
+    );
 }
 
 #[test]
@@ -204,6 +214,10 @@ fn subscribe_and_unsubscribe() {
     check_with(config.clone(), "a: CONNECT v5 · a: SUB t , u , t", "+t · a< SUBACK 0 0x97 0");
     check_with(config.clone(), "a: CONNECT · a: SUB t , u", "+t · a< SUBACK 0 0x80");
     check_with(config, "a: CONNECT v5 · a: SUB a/b/c/d , a/b/c", "+a/b/c · a< SUBACK 0x8f 0");
+    let all_together = || Config { subscriptions_total_max: Some(2), ..Config::default() };
+    let two = "a: CONNECT · a: SUB t · b: CONNECT v5 · b: SUB u , v , u";
+    check_with(all_together(), two, "+u · b< SUBACK 0 0x97 0");
+    check_with(all_together(), &format!("{two} · a: CLOSE · b: SUB v"), "+v · b< SUBACK 0");
 }
 
 #[test]

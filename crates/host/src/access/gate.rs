@@ -97,6 +97,27 @@ impl Admitted {
     }
 }
 
+/// Who may come in where no file says it: the settings `broker_user` and `broker_password`.
+struct Login {
+    user: Box<str>,
+    password: Zeroizing<Box<[u8]>>,
+}
+
+impl Login {
+    /// Whether somebody has said just this, in a time that does not tell how much of it was right.
+    fn is_of(&self, guest: &Guest) -> bool {
+        let said = guest.password.as_ref().map_or(&[][..], |password| password);
+        let different = self.password.iter().zip(said).fold(0, |sum, (a, b)| sum | (a ^ b));
+        guest.user.as_deref() == Some(&*self.user) && self.password.len() == said.len() && different == 0
+    }
+}
+
+impl std::fmt::Debug for Login {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Login").field("user", &self.user).finish_non_exhaustive()
+    }
+}
+
 /// What became of clients that asked to come in, counted since the start.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Counts {
@@ -115,6 +136,7 @@ pub struct Gate {
     /// Another one for each reading of the files.
     pub(super) revision: u64,
     workers: Option<Workers>,
+    login: Option<Login>,
     waiting: HashMap<ConnId, Admitted>,
     /// Who is here and has yet to be right about a password that was changed.
     doubted: HashSet<ConnId>,
@@ -142,6 +164,7 @@ impl Gate {
             realms,
             revision: 0,
             workers,
+            login: None,
             waiting: HashMap::new(),
             doubted: HashSet::new(),
             per_address: HashMap::new(),
@@ -149,6 +172,12 @@ impl Gate {
             secret,
             counts: Counts::default(),
         })
+    }
+
+    /// The one user name and password of listeners that have no password file, from now on; `None`: nobody is asked.
+    pub fn set_login(&mut self, login: Option<(&str, &str)>) {
+        self.login = login
+            .map(|(user, password)| Login { user: user.into(), password: Zeroizing::new(password.as_bytes().into()) });
     }
 
     /// May this client come in? The answer, or nothing until [`Gate::checked`].
@@ -167,6 +196,9 @@ impl Gate {
         let guest = Guest { door, user, password: password.map(Zeroizing::new).filter(|_| !is_proved), is_proved };
         let admitted =
             Admitted { guest, client_id, realm: self.realms.number(door.listener), is_named_by_proof: false };
+        if let (None, Some(login), false) = (&realm.passwords, &self.login, is_proved) {
+            return if login.is_of(&admitted.guest) { Ok(Some(admitted)) } else { Err(ReasonCode::NotAuthorized) };
+        }
         match (&admitted.guest.user, &realm.passwords) {
             (None, _) if realm.allow_anonymous => Ok(Some(admitted)),
             (Some(_), _) if is_proved => Ok(Some(admitted)),
@@ -262,6 +294,9 @@ impl Gate {
         let (Some(now), Some(before)) = (self.realms.0.get(listener).cloned(), before.0.get(listener)) else {
             return false;
         };
+        if let (None, Some(login)) = (&now.passwords, &self.login) {
+            return login.is_of(guest);
+        }
         let Some(user) = &guest.user else { return now.allow_anonymous };
         let Some(passwords) = &now.passwords else { return now.allow_anonymous };
         let old = before.passwords.as_ref().and_then(|passwords| passwords.entry(user));
@@ -307,4 +342,58 @@ fn fresh_id(prefix: &str) -> Option<String> {
     let hex = format!("{number:032X}");
     let parts = [hex.get(..8)?, hex.get(8..12)?, hex.get(12..16)?, hex.get(16..20)?, hex.get(20..)?];
     Some(format!("{prefix}{}", parts.join("-")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Listener;
+
+    fn come(gate: &mut Gate, listener: usize, user: Option<&str>, password: &str, is_proved: bool) -> Option<bool> {
+        let credentials = Credentials {
+            conn: ConnId { slot: 1, generation: 1 },
+            client_id: "c".into(),
+            user: user.map(Box::from),
+            is_proved,
+            password: Some(password.as_bytes().into()),
+            method: None,
+        };
+        gate.ask(credentials, Door { listener, origin: None }).map(|answer| answer.outcome.is_ok())
+    }
+
+    #[test]
+    fn one_login_counts_where_no_file_names_others() {
+        let mut with_file = Listener::on_loopback(2);
+        let file = tempfile::NamedTempFile::new().unwrap();
+        with_file.access.password_file = Some(file.path().to_owned());
+        let realms = Realms::load(&[Listener::on_loopback(1), with_file]).unwrap();
+        let mut gate = Gate::new(realms.clone(), |_| ()).unwrap();
+        assert_eq!(come(&mut gate, 0, None, "", false), Some(true));
+        gate.set_login(Some(("bob", "geheim")));
+        for (user, password, is_proved, expected) in [
+            (Some("bob"), "geheim", false, true),
+            (Some("bob"), "geheim!", false, false),
+            (Some("bob"), "", false, false),
+            (Some("alice"), "geheim", false, false),
+            (None, "geheim", false, false),
+            (Some("by certificate"), "", true, true),
+        ] {
+            assert_eq!(come(&mut gate, 0, user, password, is_proved), Some(expected), "{user:?} {password}");
+        }
+        assert_eq!(come(&mut gate, 1, Some("bob"), "geheim", false), None, "its file decides, on another thread");
+        // Those who are here stay as long as they would be let in.
+        let door = Door { listener: 0, origin: None };
+        let guest = Guest {
+            door,
+            user: Some("bob".into()),
+            password: Some(Zeroizing::new((*b"geheim").into())),
+            is_proved: false,
+        };
+        let conn = ConnId { slot: 1, generation: 1 };
+        assert!(gate.stays(conn, &guest, &realms));
+        gate.set_login(Some(("bob", "other")));
+        assert!(!gate.stays(conn, &guest, &realms));
+        gate.set_login(None);
+        assert_eq!(come(&mut gate, 0, None, "", false), Some(true));
+    }
 }

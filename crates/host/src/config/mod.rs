@@ -54,6 +54,8 @@ pub struct Config {
     pub site: Site,
     /// Where clients may connect. Never empty.
     pub listeners: Vec<Listener>,
+    /// Nobody has named a listener: the one above is on loopback, at the port that the setting `broker_port` names.
+    pub listener_is_implied: bool,
     /// Who may come in and do what, where a listener does not say otherwise.
     pub access: Access,
     /// The other sites.
@@ -94,6 +96,14 @@ pub struct Config {
     pub bridges: Vec<Bridge>,
     /// The file that all this was read from, if it was: what may change while the site runs is read from it again.
     pub source: Option<PathBuf>,
+}
+
+impl Config {
+    /// Whether the setting `broker_port` says where the only listener is.
+    pub(crate) fn listens_where_settings_say(&self) -> bool {
+        let implied = Listener::on_loopback(MQTT_PORT).bind;
+        self.listener_is_implied && matches!(&self.listeners[..], [only] if only.bind == implied)
+    }
 }
 
 /// Who this site is and where it keeps its state.
@@ -365,6 +375,7 @@ impl Default for Config {
         Self {
             site: Site::default(),
             listeners: vec![Listener::on_loopback(MQTT_PORT)],
+            listener_is_implied: true,
             access: Access::default(),
             mesh: Mesh::default(),
             http: None,

@@ -63,6 +63,7 @@ impl Reader<'_> {
             }
         }
         self.draft.config.access = self.draft.access.over(&AccessWords::default());
+        self.draft.config.listener_is_implied = self.listeners.is_empty();
         if self.listeners.is_empty() {
             let access = self.draft.config.access.clone();
             let allow_anonymous = access.password_file.is_none();

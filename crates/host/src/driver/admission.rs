@@ -1,7 +1,8 @@
 //! Who may connect: limits on how many, from where, and how fast, and what they have turned away.
 use super::socket::Peer;
+use node::settings::{Access, Settings};
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 /// How many clients may come, and from where.
@@ -15,11 +16,39 @@ pub struct Admission {
     pub per_address_rate_max: u32,
 }
 
+/// What the settings say of clients that come, beside the configuration.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Entrance {
+    /// `broker_access`; `None`: from anywhere.
+    pub access: Option<Access>,
+    /// `broker_clients`: connections at once, those of bridges not counted.
+    pub clients_max: Option<usize>,
+}
+
+impl Entrance {
+    /// By the settings as they are.
+    pub fn of(settings: &Settings) -> Self {
+        let clients_max = settings.limit("broker_clients").filter(|max| *max > 0);
+        Self { access: Some(settings.access("broker_access")), clients_max }
+    }
+
+    /// Whether somebody from there may come. Who comes through a Unix socket is on this machine.
+    pub(super) fn admits(&self, peer: Peer) -> bool {
+        let address = match peer {
+            Peer::Remote(address) => address.ip(),
+            Peer::Local => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        };
+        self.access.is_none_or(|access| access.admits(address))
+    }
+}
+
 /// What was turned away at the door.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Refused {
     /// More connections than `connections_max`, of the site or of a listener.
     pub full: u64,
+    /// From an address that `broker_access` keeps out.
+    pub elsewhere: u64,
     /// More connections than one address may have.
     pub per_address: u64,
     /// New connections from one address faster than allowed.
@@ -33,7 +62,7 @@ pub struct Refused {
 impl Refused {
     /// All of them.
     pub fn total(&self) -> u64 {
-        self.full + self.per_address + self.too_fast + self.unready
+        self.full + self.elsewhere + self.per_address + self.too_fast + self.unready
     }
 }
 
@@ -168,6 +197,23 @@ mod tests {
         assert_eq!(origins.enter(there, now), Ok(()));
         origins.leave(here, now);
         assert_eq!(origins.enter(here, now), Ok(()));
+    }
+
+    #[test]
+    fn settings_say_from_where_clients_may_come() {
+        let mut settings = Settings::new("");
+        for (access, expected) in [("3", [true; 4]), ("1", [true, true, true, false]), ("0", [false; 4])] {
+            settings.set("broker_access", access).unwrap();
+            let entrance = Entrance::of(&settings);
+            let remote = |ip: &str| entrance.admits(Peer::Remote(SocketAddr::new(ip.parse().unwrap(), 1)));
+            let found = [entrance.admits(Peer::Local), remote("::1"), remote("192.168.4.9"), remote("192.0.2.1")];
+            assert_eq!(found, expected, "{access}");
+        }
+        settings.set("broker_access", "2").unwrap();
+        assert!(!Entrance::of(&settings).admits(Peer::Local));
+        assert_eq!(Entrance::of(&settings).clients_max, None, "0 is no limit");
+        settings.set("broker_clients", "7").unwrap();
+        assert_eq!(Entrance::of(&settings).clients_max, Some(7));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Listeners and client connections. Those that are MQTT from their first byte are on the driver's own epoll loop; the
 //! others come and go through a gateway. Bytes go to the node and come from its buffers; no word of MQTT is understood
 //! here.
-use super::admission::{Admission, Denial, Origin, Origins, Refused};
+use super::admission::{Admission, Denial, Entrance, Origin, Origins, Refused};
 use super::socket::{Listening, Peer, Socketed};
 use crate::access::{Door, Guest, Proving};
 use crate::bridge::Caller;
@@ -37,6 +37,7 @@ pub struct Clients {
     generation: u32,
     first_token: usize,
     connections_max: usize,
+    entrance: Entrance,
     origins: Origins,
     /// Threads for connections that are not MQTT from their first byte; a slot belongs to one of them.
     gateways: Vec<Gateway>,
@@ -179,6 +180,7 @@ impl Clients {
             generation: 0,
             first_token,
             connections_max: admission.connections_max,
+            entrance: Entrance::default(),
             origins: Origins::new(admission),
             gateways: Vec::new(),
             readable: Vec::new(),
@@ -298,13 +300,18 @@ impl Clients {
     ) {
         let Some(listener) = self.listeners.get(index) else { return };
         let is_full = listener.config.connections_max.is_some_and(|max| listener.connections >= max);
-        if is_full || self.connections.len() >= self.connections_max {
+        if is_full || self.connections.len() >= self.connections_max || self.has_all_clients() {
             self.refused.full += 1;
             return;
         }
         // Behind a proxy the client's address is still to come.
-        let origin = Origin::of(peer).filter(|_| !listener.config.proxy_protocol);
+        let is_behind_proxy = listener.config.proxy_protocol;
+        let origin = Origin::of(peer).filter(|_| !is_behind_proxy);
         let manner = listener.manner.clone();
+        if !is_behind_proxy && !self.entrance.admits(peer) {
+            self.refused.elsewhere += 1;
+            return;
+        }
         if !self.enter(origin, now) {
             return;
         }
@@ -363,6 +370,16 @@ impl Clients {
         node.handle(now, Input::Closed { conn });
     }
 
+    /// Clients that come from now on are let in so; those that are here stay.
+    pub fn set_entrance(&mut self, entrance: Entrance) {
+        self.entrance = entrance;
+    }
+
+    fn has_all_clients(&self) -> bool {
+        let here = || self.listeners.iter().map(|listener| listener.connections).sum::<usize>();
+        self.entrance.clients_max.is_some_and(|max| here() >= max)
+    }
+
     /// Whether a client from there may come.
     fn enter(&mut self, origin: Option<Origin>, now: Now) -> bool {
         let Some(origin) = origin else { return true };
@@ -408,6 +425,11 @@ impl Clients {
         let proxy = gated.peer;
         if let Some(peer) = client.address {
             gated.peer = peer;
+            if !self.entrance.admits(peer) {
+                self.refused.elsewhere += 1;
+                self.release(conn.slot as usize, now);
+                return Some((peer, format!("broker_access keeps its address out, through {proxy}")));
+            }
             let origin = Origin::of(peer);
             if !self.enter(origin, now) {
                 self.release(conn.slot as usize, now);

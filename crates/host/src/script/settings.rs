@@ -1,6 +1,6 @@
 //! What settings of the console ask of a script's surroundings. What the configuration file says of the same is among
 //! them: at the start it goes before what was saved.
-use crate::config::{Address, Config, Mdns, Ntp, RemoteBroker, Secret};
+use crate::config::{Address, Bind, Config, Mdns, Ntp, RemoteBroker, Secret};
 use if_addrs::{IfAddr, Interface};
 use node::settings::Settings;
 use std::collections::BTreeSet;
@@ -62,6 +62,11 @@ pub(super) fn mdns(settings: &Settings, file: Option<&Mdns>, known: &[Interface]
 /// shown there.
 pub(crate) fn presets(config: &Config) -> Vec<(String, String)> {
     let mut said: Vec<(&str, String)> = Vec::new();
+    let port = config.listeners.iter().find_map(|listener| match &listener.bind {
+        Bind::Tcp(address) => Some(address.port()),
+        Bind::Unix { .. } => None,
+    });
+    said.extend(port.filter(|_| !config.listens_where_settings_say()).map(|port| ("broker_port", port.to_string())));
     if let Some(remote) = &config.script.remote {
         said.push(("mqtt_host", remote.address.host.clone()));
         said.push(("mqtt_port", remote.address.port.to_string()));

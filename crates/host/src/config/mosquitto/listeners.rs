@@ -299,6 +299,7 @@ impl<'t> Reader<'t> {
     /// clients of this machine only, and anonymous.
     pub(super) fn finish_listeners(&mut self) {
         let mut drafts = std::mem::take(&mut self.listeners);
+        self.config.listener_is_implied = false;
         let place = drafts.port.map(|(_, place)| place).or(drafts.address.map(|(_, place)| place));
         if let Some(place) = place {
             let port = drafts.port.map_or(MQTT_PORT, |(port, _)| port);
@@ -307,6 +308,7 @@ impl<'t> Reader<'t> {
             drafts.default.bind = Some((Bind::Tcp(SocketAddr::new(ip, port)), place));
         } else if drafts.named.is_empty() {
             drafts.default.bind = Some((Listener::on_loopback(MQTT_PORT).bind, Place::default()));
+            self.config.listener_is_implied = true;
         }
         let Drafts { default, named, common, .. } = drafts;
         self.config.access = common.access.over(&AccessWords::default());
