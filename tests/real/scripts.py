@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import runner
-from program import MIDGE, ROOT, free_port, until
+from program import MIDGE, ROOT, certified, free_port, until
 
 EXAMPLES = ROOT / "examples/rules"
 
@@ -263,19 +263,9 @@ def remote_broker(workdir):
     broker.terminate()
 
 
-def openssl(workdir, *words):
-    subprocess.run(["openssl", *words], cwd=workdir, check=True, capture_output=True)
-
-
 def remote_broker_with_tls(workdir):
     """A certificate of the operator's own authority is believed; without it the broker is not."""
-    openssl(workdir, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "ca.key", "-out", "ca.pem", "-days",
-            "2", "-subj", "/CN=Test CA")
-    openssl(workdir, "req", "-newkey", "rsa:2048", "-nodes", "-keyout", "own.key", "-out", "own.csr", "-subj",
-            "/CN=localhost")
-    (workdir / "own.ext").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
-    openssl(workdir, "x509", "-req", "-in", "own.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-out",
-            "own.pem", "-days", "2", "-extfile", "own.ext")
+    certified(workdir)
     port, plain = free_port(), free_port()
     tls = f"certfile {workdir}/own.pem\nkeyfile {workdir}/own.key\nlistener {plain} 127.0.0.1"
     os.chmod(workdir, 0o755)
@@ -346,6 +336,37 @@ def simulated_pins(workdir):
     site.stop()
 
 
+GPIO_SIM = Path("/sys/kernel/config/gpio-sim")
+
+
+def pins_of_the_kernel(workdir):
+    """The same with lines of a GPIO chip that the kernel simulates, where it can."""
+    if not GPIO_SIM.exists() or os.geteuid() != 0:
+        print("    NOT PROVEN: no gpio-sim in this kernel, or no root: no GPIO line was driven or read", flush=True)
+        return
+    chip = GPIO_SIM / f"midge-{os.getpid()}"
+    (chip / "bank0").mkdir(parents=True)
+    try:
+        (chip / "bank0/num_lines").write_text("2")
+        (chip / "live").write_text("1")
+        name, device = (chip / "bank0/chip_name").read_text().strip(), (chip / "dev_name").read_text().strip()
+        lines = Path(f"/sys/devices/platform/{device}/{name}")
+        (lines / "sim_gpio0/pull").write_text("pull-up")
+        site = Site(workdir, PINS, f'[pins]\n4 = "{name}:0"\n5 = "{name}:1"').start()
+        time.sleep(0.5)
+        listen = site.heard("switch")
+        (lines / "sim_gpio0/pull").write_text("pull-down")
+        assert listen() == "switch 0"
+        for level in ("1", "0"):
+            site.publish("lamp", level)
+            until(f"the lamp is {level}", lambda: (lines / "sim_gpio1/value").read_text().strip() == level)
+        site.stop()
+    finally:
+        (chip / "live").write_text("0")
+        (chip / "bank0").rmdir()
+        chip.rmdir()
+
+
 def time_server(port_holder, ahead):
     """Answers as a server whose clock is ahead."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
@@ -401,6 +422,7 @@ runner.run([
     remote_broker_with_tls,
     greedy_script,
     simulated_pins,
+    pins_of_the_kernel,
     time_of_a_server,
     of_its_own,
 ])
