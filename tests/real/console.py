@@ -13,13 +13,14 @@ import re
 import select
 import signal
 import socket
+import ssl
 import subprocess
 import threading
 import time
 import tty
 from pathlib import Path
 
-from program import MIDGE, free_port, until
+from program import MIDGE, certified, free_port, until
 from runner import run
 
 GOLDEN = Path(__file__).with_name("console.txt")
@@ -275,11 +276,46 @@ def a_script_is_fetched_over_http(workdir):
         expected = f"\rHTTP script download completed ({len(COMPAT)} Bytes)\r\nSyntax okay\r\nCMD>"
         assert console.hear() == expected
     assert "on topic local cmd" in console.ask("show script")
-    for path, words in (("none", "error code 404"), ("endless", "script too long"), ("loop", "error code -1")):
+    for path, words in (("none", "error code 404"), ("endless", "script too long"), ("loop", "too many redirects")):
         console.ask(f"script {base}/{path}")
         assert console.hear() == f"\rHTTP script upload failed ({words})\r\nCMD>", path
     console.ask(f"script http://127.0.0.1:{free_port()}/")
     assert "error code -1" in console.hear()
+    site.stop()
+
+
+def a_script_is_fetched_over_https(workdir):
+    """From a server whose authority the operator trusts, also where plain HTTP says that it has moved there."""
+    workdir.mkdir(exist_ok=True)
+    certified(workdir)
+    secure = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Web)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(workdir / "own.pem", workdir / "own.key")
+    secure.socket = context.wrap_socket(secure.socket, server_side=True)
+    base = f"https://localhost:{secure.server_port}"
+
+    class Moved(Web):
+        def do_GET(self):
+            self.send_response(301)
+            self.send_header("Location", f"{base}/moved")
+            self.end_headers()
+
+    plain = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Moved)
+    for server in (secure, plain):
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+    site = Site(workdir, f'[script]\nca_file = "{workdir}/ca.pem"').start()
+    console = Console(site)
+    for url in (f"{base}/script", f"{base}/moved", f"http://127.0.0.1:{plain.server_port}/"):
+        console.ask(f"script {url}")
+        assert "Syntax okay" in console.hear(), url
+        assert "on topic local cmd" in console.ask("show script")
+        console.ask("script delete")
+    site.stop()
+    # Without the authority nobody is believed.
+    site = Site(workdir).start()
+    console = Console(site)
+    console.ask(f"script {base}/script")
+    assert "error code -1" in console.hear() and console.ask("show script") == "CMD>"
     site.stop()
 
 
@@ -302,6 +338,41 @@ def a_reset_starts_the_same_process_again(workdir):
     until("the site is there again", site.answers)
     last = Console(site)
     assert "SSID:ssid" in last.ask("show config") and '"kept/x" len: 1' in last.ask("show mqtt")
+    site.stop()
+
+
+def a_site_that_would_not_come_back_does_not_go(workdir):
+    site = Site(workdir).start()
+    console, conf = Console(site), workdir / "site.toml"
+    console.ask("set ssid kept")
+    good = conf.read_text()
+    conf.write_text(good + "[site\n")
+    console.ask("reset factory")
+    said = console.hear()
+    assert said.startswith("\rNo restart: ") and "site.toml" in said, said
+    assert "SSID:kept" in console.ask("show config"), "nothing has changed"
+    conf.write_text(good)
+    console.conn.sendall(b"reset\n")
+    console.closes()
+    until("the site is there again", site.answers)
+    site.stop()
+    if os.geteuid() != 0:
+        return show("NOT RUN without root: a site that has left root behind")
+    # Whom it becomes may not read the passwords once more.
+    for folder in (workdir.parent, workdir):
+        folder.chmod(0o755)
+    passwords = workdir / "passwords"
+    subprocess.run([MIDGE, "passwd", "-b", "-c", str(passwords), "bob", "geheim"], check=True, capture_output=True)
+    passwords.chmod(0o600)
+    access = f'allow_anonymous = true\npassword_file = "{passwords}"\n'
+    conf.write_text(good.replace("[site]\n", '[site]\nuser = "nobody"\n').replace("[console]\n", access + "[console]\n"))
+    site.start()
+    console = Console(site)
+    console.ask("reset")
+    said = console.hear()
+    assert said.startswith("\rNo restart: ") and "passwords" in said and "ermission denied" in said, said
+    assert site.talk("mosquitto_pub", "-t", "x", "-m", "1", "-u", "bob", "-P", "geheim").returncode == 0
+    assert "no restart" in site.log.read_text()
     site.stop()
 
 
@@ -608,7 +679,9 @@ def what_nobody_should_send_harms_nobody(workdir):
 
 
 TESTS = [two_consoles_talk_as_the_golden_transcript_says, a_script_is_uploaded_as_by_nc, a_script_is_fetched_over_http,
-         a_reset_starts_the_same_process_again, settings_reach_what_runs,
+         a_script_is_fetched_over_https,
+         a_reset_starts_the_same_process_again,
+         a_site_that_would_not_come_back_does_not_go, settings_reach_what_runs,
          settings_of_the_broker_hold_for_its_clients, the_time_is_set_asked_for_and_shown,
          a_script_speaks_to_the_console, what_a_host_cannot_apply_goes_to_the_hook, a_serial_line_is_a_console,
          the_command_is_a_console_of_this_machine,

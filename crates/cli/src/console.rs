@@ -33,7 +33,11 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let raw = raw.map_err(|error| Failure::new(format!("can't read single keys from this terminal: {error}")))?;
     let outcome = converse(connection);
     drop(raw);
-    outcome.map(|()| ExitCode::SUCCESS).map_err(|error| Failure::new(format!("the connection broke: {error}")))
+    if is_interactive && outcome.as_ref().is_ok_and(|last| *last != b'\n') {
+        // The shell's prompt begins a line of its own.
+        say!("");
+    }
+    outcome.map(|_| ExitCode::SUCCESS).map_err(|error| Failure::new(format!("the connection broke: {error}")))
 }
 
 /// Either way to a site.
@@ -99,8 +103,9 @@ impl Connection {
     }
 }
 
-/// Until the site ends the conversation. What is typed has a thread of its own, which the end of the process ends.
-fn converse(mut site: Connection) -> io::Result<()> {
+/// Until the site ends the conversation; the last byte that it said. What is typed has a thread of its own, which the
+/// end of the process ends.
+fn converse(mut site: Connection) -> io::Result<u8> {
     let mut keys = site.try_clone()?;
     std::thread::spawn(move || {
         let mut buffer = [0; 1024];
@@ -119,21 +124,22 @@ fn converse(mut site: Connection) -> io::Result<()> {
         }
     });
     let is_far = matches!(site, Connection::Far(_));
-    let (mut buffer, mut skip, mut stdout) = ([0; 4096], 0, io::stdout());
+    let (mut buffer, mut skip, mut stdout, mut last) = ([0; 4096], 0, io::stdout(), b'\n');
     loop {
         let count = match site.read(&mut buffer) {
-            Ok(0) => return Ok(()),
+            Ok(0) => return Ok(last),
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(last),
             Err(error) => return Err(error),
         };
         let said = buffer.get(..count).unwrap_or_default();
         let text = if is_far { without_telnet(said, &mut skip) } else { said.to_vec() };
         // Whoever does not read any more has ended the conversation.
         if stdout.write_all(&text).and_then(|()| stdout.flush()).is_err() {
-            return Ok(());
+            return Ok(last);
         }
+        last = text.last().copied().unwrap_or(last);
     }
 }
 

@@ -68,7 +68,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
 fn start_mailbox(scratch: &Path) -> Result<Site, Failure> {
     let mut config = quiet_config("mailbox");
     config.listeners = vec![Listener::on_loopback(0)];
-    Site::start(Setup { config, data: scratch.join("mailbox"), datagrams: None }).map_err(Failure::new)
+    Site::start(Setup { config, data: scratch.join("mailbox"), datagrams: None, again: None }).map_err(Failure::new)
 }
 
 fn start_sites(scratch: &Path, token: &Token, mailbox: SocketAddr) -> Result<Vec<Site>, Failure> {
@@ -85,7 +85,8 @@ fn start_sites(scratch: &Path, token: &Token, mailbox: SocketAddr) -> Result<Vec
         config.mesh.mailbox = vec![config::RemoteBroker { address, tls: false, user: None, password: None }];
         let stun = network::stun_address();
         config.mesh.stun = vec![config::Address { host: stun.ip().to_string(), port: stun.port() }];
-        let site = Site::start(Setup { config, data, datagrams: Some(Box::new(cable)) }).map_err(Failure::new)?;
+        let site =
+            Site::start(Setup { config, data, datagrams: Some(Box::new(cable)), again: None }).map_err(Failure::new)?;
         let index = index as u8;
         say!(
             "  {:<9} MQTT on {}, mesh on {} behind {}",

@@ -25,6 +25,11 @@ impl Failure {
         Self { text: String::new(), ..self }
     }
 
+    /// Only the words.
+    pub(crate) fn into_words(self) -> String {
+        self.text
+    }
+
     /// Tells the person and becomes the code.
     pub(crate) fn report(self) -> ExitCode {
         if !self.text.is_empty() {

@@ -5,12 +5,13 @@ use crate::signals::{self, Request};
 use crate::systemd;
 use host::config::{self, Config, Level, Listener};
 use host::driver::Ending;
+use host::restart::Plan;
 use host::{Setup, Site, StartError};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-#[derive(clap::Args, Debug)]
+#[derive(clap::Args, Debug, Clone)]
 pub(crate) struct Args {
     /// Configuration: TOML or mosquitto.conf.
     #[arg(short, long, value_name = "FILE")]
@@ -34,33 +35,20 @@ const BAD_CONFIGURATION: u8 = 3;
 const BAD_ACCESS_FILE: u8 = 13;
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
-    let mut config = match &args.config {
-        Some(path) => read(path)?,
-        None => Config::default(),
-    };
-    if let Some(port) = args.port {
-        let local = Listener::on_loopback(port);
-        config.listener_is_implied = false;
-        // By the rules of the file all the same.
-        let first = config.listeners.into_iter().next();
-        config.listeners = vec![match first {
-            Some(Listener { allow_anonymous, access, .. }) => Listener { allow_anonymous, access, ..local },
-            None => local,
-        }];
-    }
-    if let Some(file) = &args.script {
-        config.script.file = Some(file.clone());
-    }
-    if args.verbose {
-        config.log.level = Level::Debug;
-    }
+    let config = configuration(args)?;
     let data = match args.data.given().or_else(|| config.site.data.clone()) {
         Some(data) => data,
         None => args.data.path()?,
     };
     let stop =
         signals::catch_with_requests().map_err(|error| Failure::new(format!("can't watch for signals: {error}")))?;
-    let site = Site::start(Setup { config, data, datagrams: None }).map_err(|error| {
+    let words = args.clone();
+    let again = Plan::new(move || {
+        program().map_err(Failure::into_words)?;
+        configuration(&words).map_err(Failure::into_words)
+    });
+    let setup = Setup { config, data, datagrams: None, again: Some(again) };
+    let site = Site::start(setup).map_err(|error| {
         let code = if matches!(error, StartError::Access(_)) { BAD_ACCESS_FILE } else { 1 };
         Failure::with_code(code, error)
     })?;
@@ -86,14 +74,53 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     }
 }
 
+/// What file and command line say together.
+fn configuration(args: &Args) -> Result<Config, Failure> {
+    let mut config = match &args.config {
+        Some(path) => read(path)?,
+        None => Config::default(),
+    };
+    if let Some(port) = args.port {
+        let local = Listener::on_loopback(port);
+        config.listener_is_implied = false;
+        // By the rules of the file all the same.
+        let first = config.listeners.into_iter().next();
+        config.listeners = vec![match first {
+            Some(Listener { allow_anonymous, access, .. }) => Listener { allow_anonymous, access, ..local },
+            None => local,
+        }];
+    }
+    if let Some(file) = &args.script {
+        config.script.file = Some(file.clone());
+    }
+    if args.verbose {
+        config.log.level = Level::Debug;
+    }
+    Ok(config)
+}
+
 /// The same program with the same words, as the same process: a supervisor sees no end. Returns why that failed.
 fn begin_again() -> Failure {
-    let program = match std::env::current_exe() {
+    let program = match program() {
         Ok(program) => program,
-        Err(error) => return Failure::new(format!("can't start again: {error}")),
+        Err(failure) => return failure,
     };
     let error = Command::new(&program).args(std::env::args_os().skip(1)).exec();
     Failure::new(format!("can't start {} again: {error}", program.display()))
+}
+
+/// This program's file, also if it was replaced by another version meanwhile.
+fn program() -> Result<PathBuf, Failure> {
+    let gone = |path: &Path, error: &dyn std::fmt::Display| {
+        Failure::new(format!("the program {} is not there any more ({error})", path.display()))
+    };
+    let path = std::env::current_exe().map_err(|error| gone(Path::new("midge"), &error))?;
+    // How Linux names the file of a running program that was replaced.
+    let path = match path.to_str().and_then(|path| path.strip_suffix(" (deleted)")) {
+        Some(path) => PathBuf::from(path),
+        None => path,
+    };
+    std::fs::metadata(&path).map_err(|error| gone(&path, &error)).map(|_| path)
 }
 
 pub(crate) fn read(path: &Path) -> Result<Config, Failure> {

@@ -10,6 +10,7 @@ pub use server::{ConsoleServer, Lobby};
 
 use crate::config::Config;
 use crate::driver::{Bus, Command};
+use crate::restart::Plan;
 use crate::script::web::{self, Answer, Web};
 use errand::Hook;
 use mqtt::{Instant, Now};
@@ -71,6 +72,15 @@ pub enum News {
         /// The script, or why there is none.
         outcome: Result<Vec<u8>, FetchFault>,
     },
+    /// Whether the site could start again.
+    MayRestart {
+        /// Who asked; `None`: the script.
+        session: Option<SessionId>,
+        /// With factory settings.
+        factory: bool,
+        /// What is in the way, in words.
+        outcome: Result<(), String>,
+    },
     /// The hook command has looked for networks.
     Scanned {
         /// Who asked.
@@ -93,13 +103,23 @@ pub struct Consoles {
     /// When the machine was last looked at.
     facts_at: Option<Instant>,
     lobby: Lobby,
-    /// Uploads under way.
+    /// Uploads and the like under way.
     errands: Arc<errand::Running>,
+    rebirth: Rebirth,
+}
+
+/// What is looked at before a restart.
+#[derive(Clone, Debug, Default)]
+pub struct Rebirth {
+    /// How the site is started again; `None`: whoever holds it decides.
+    pub plan: Option<Plan>,
+    /// TCP ports that the site has open.
+    pub own_ports: Vec<u16>,
 }
 
 impl Consoles {
     /// None open yet; they come in through `server`.
-    pub fn new(config: &Config, server: &ConsoleServer, bus: &Bus) -> Self {
+    pub fn new(config: &Config, server: &ConsoleServer, bus: &Bus, rebirth: Rebirth) -> Self {
         let limits = crate::limits::script(config).limits;
         let script_bytes_max = limits.script_bytes;
         let limits = Limits { http_body_bytes: script_bytes_max, ..limits };
@@ -118,6 +138,7 @@ impl Consoles {
             lobby: server.lobby(),
             script_bytes_max,
             errands: Arc::default(),
+            rebirth,
         }
     }
 
@@ -175,6 +196,12 @@ impl Consoles {
                     Request { id: RequestId(session.0), method: Method::Get, url, headers: Vec::new(), body: None };
                 self.web.send(request);
             }
+            Output::MayRestart { session, factory } => {
+                let bus = self.bus.clone();
+                errand::look_ahead(&self.errands, self.rebirth.clone(), move |outcome| {
+                    bus.send(Command::Console(News::MayRestart { session, factory, outcome }));
+                });
+            }
             Output::Scan { session } => match &self.hook {
                 Some(hook) => hook.scan(session),
                 None => self.bus.send(Command::Console(News::Scanned { session, networks: None })),
@@ -203,6 +230,8 @@ fn fetched(answer: Answer, bytes_max: usize) -> Result<Vec<u8>, FetchFault> {
         Ok((200, _)) => Err(FetchFault::TooLong),
         Ok((code, _)) => Err(FetchFault::Code(i32::from(code))),
         Err(words) if words == web::too_long(bytes_max) => Err(FetchFault::TooLong),
+        Err(words) if words == web::TOO_MANY_REDIRECTS => Err(FetchFault::Redirects),
+        Err(words) if words == web::TOO_MANY_REQUESTS => Err(FetchFault::Busy),
         Err(_) => Err(FetchFault::Code(-1)),
     }
 }

@@ -409,6 +409,10 @@ impl Driver {
             console::News::Fetched { session, outcome } => {
                 Word::Fetched { session: *session, outcome: outcome.as_deref().map_err(|fault| *fault) }
             }
+            console::News::MayRestart { session, factory, outcome } => {
+                let outcome = outcome.as_ref().copied().map_err(String::as_str);
+                Word::MayRestart { session: *session, factory: *factory, outcome }
+            }
             console::News::Scanned { session, networks } => {
                 Word::Scanned { session: *session, networks: networks.as_deref() }
             }

@@ -24,6 +24,7 @@ pub mod mailbox;
 mod metrics;
 pub mod privileges;
 mod resolve;
+pub mod restart;
 pub mod script;
 pub mod site;
 pub mod status;

@@ -139,7 +139,12 @@ pub(crate) struct PidFile(PathBuf);
 
 impl PidFile {
     pub(crate) fn write(path: &Path) -> io::Result<Self> {
-        fs::write(path, format!("{}\n", std::process::id()))?;
+        let number = format!("{}\n", std::process::id());
+        match fs::write(path, &number) {
+            // After a restart: root has written the same for this very process.
+            Err(_) if fs::read_to_string(path).is_ok_and(|there| there == number) => {}
+            written => written?,
+        }
         Ok(Self(path.to_owned()))
     }
 }

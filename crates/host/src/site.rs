@@ -3,7 +3,7 @@ use crate::access::{Gate, LoadError, Realms, Reloader};
 use crate::bridge::{self, Bridges};
 use crate::clock::Clock;
 use crate::config::{Bind, Config, ConsoleBind, Listener, MQTT_PORT};
-use crate::console::{ConsoleServer, Consoles, Lobby};
+use crate::console::{ConsoleServer, Consoles, Lobby, Rebirth};
 use crate::control::{self, ControlSocket, Reply, Request};
 use crate::datagrams::{Datagrams, KernelDatagrams};
 use crate::driver::{Admission, Bus, Clients, Closed, Command, Driver, Ending, Loop, Members, Paths, Storage};
@@ -14,6 +14,7 @@ use crate::log::Log;
 use crate::mailbox::Mailbox;
 use crate::privileges::{self, PidFile};
 use crate::resolve;
+use crate::restart::Plan;
 use crate::script::{Neighbourhood, Surroundings};
 use crate::status::{About, Status};
 use crate::store::{Store, StoreError, SyncMode};
@@ -43,6 +44,8 @@ pub struct Setup {
     pub data: PathBuf,
     /// Its UDP port, if not a kernel socket: a cable into a simulated network.
     pub datagrams: Option<Box<dyn Datagrams>>,
+    /// How the program starts it again, if somebody at a console wants that: looked at before it stops.
+    pub again: Option<Plan>,
 }
 
 /// Why a site does not start. Says what to do about it.
@@ -163,21 +166,17 @@ impl Site {
     /// # Errors
     /// See [`StartError`]; nothing is left running then.
     pub fn start(setup: Setup) -> Result<Self, StartError> {
-        let Setup { config, data, datagrams } = setup;
+        let Setup { config, data, datagrams, again } = setup;
         let realms = Realms::load(&config.listeners).map_err(StartError::Access)?;
         let log = Log::open(&config.log).map_err(system("can't open the log"))?;
         let clock = Clock::start();
         let event_loop = Loop::new().map_err(system("can't make an event queue"))?;
-        // Settings are known once the store is open, which is not done with root's rights.
-        let is_settled = !config.listens_where_settings_say();
-        let mut clients = is_settled.then(|| open_doors(&config, &event_loop)).transpose()?;
+        let mut clients = open_named_doors(&config, &event_loop)?;
         let pid_file = config.site.pid_file.as_deref().map(PidFile::write).transpose();
         let pid_file = pid_file.map_err(system("can't write the pid_file"))?;
         settle(&config, &data)?;
         // Threads begin with the rights that they keep.
-        if let Some(clients) = &mut clients {
-            start_gateways(&config, &event_loop, clients)?;
-        }
+        start_gateways(&config, &event_loop, clients.as_mut())?;
         let key = identity::load_or_make_key(&data)?;
         let token = identity::load_token(&data)?;
         let (mut store, opened) =
@@ -189,14 +188,8 @@ impl Site {
             opened.damaged.iter().map(|aside| format!("{}: {}", aside.path.display(), aside.what)).collect();
         let in_doubt: Vec<_> = opened.damaged.iter().flat_map(|aside| &aside.in_doubt).collect();
         let node = builder.restore(&mut store, &realms, token.is_some(), &in_doubt, &mut damaged)?;
-        let clients = match clients {
-            Some(clients) => clients,
-            None => builder.open_implied_door(&node, &event_loop)?,
-        };
-        let paths = match &token {
-            Some(token) => Some(builder.paths(token, datagrams, &event_loop)?),
-            None => None,
-        };
+        let clients = clients.map_or_else(|| builder.open_implied_door(&node, &event_loop), Ok)?;
+        let paths = token.as_ref().map(|token| builder.paths(token, datagrams, &event_loop)).transpose()?;
         builder.announce(&clients.listeners(), token.as_ref(), &damaged);
         let bus = event_loop.bus();
         let consoles = builder.consoles(&node, bus.clone())?;
@@ -209,10 +202,13 @@ impl Site {
         let bridges = builder.bridges(bus.clone())?;
         let script = builder.surroundings(&clients.listeners(), consoles.address(), bus.clone())?;
         let about = builder.about(token.as_ref(), &data, damaged);
-        let listeners = clients.listeners().into_iter().filter_map(|listener| tcp_address(&listener.bind)).collect();
+        let listeners = clients.listeners().into_iter().filter_map(|listener| tcp_address(&listener.bind));
+        let listeners: Vec<SocketAddr> = listeners.collect();
+        let own = listeners.iter().copied().chain(http.as_ref().map(HttpServer::address)).chain(consoles.address());
+        let rebirth = Rebirth { plan: again, own_ports: own.map(|address| address.port()).collect() };
         builder.log.flush();
         let driver = Driver {
-            consoles: Consoles::new(&builder.config, &consoles, &bus),
+            consoles: Consoles::new(&builder.config, &consoles, &bus, rebirth),
             event_loop,
             clock,
             node,
@@ -339,6 +335,11 @@ fn open_doors(config: &Config, event_loop: &Loop) -> Result<Clients, StartError>
     Ok(event_loop.listen(doors, admission)?)
 }
 
+/// The same, unless settings say where: those are known once the store is open, which is not done with root's rights.
+fn open_named_doors(config: &Config, event_loop: &Loop) -> Result<Option<Clients>, StartError> {
+    (!config.listens_where_settings_say()).then(|| open_doors(config, event_loop)).transpose()
+}
+
 /// Makes the data directory; from here on the process is the user that the operator wants, if it was root.
 fn settle(config: &Config, data: &std::path::Path) -> Result<(), StartError> {
     let is_new = !data.exists();
@@ -354,8 +355,8 @@ fn settle(config: &Config, data: &std::path::Path) -> Result<(), StartError> {
     account.check_reach(data).map_err(StartError::User)
 }
 
-fn start_gateways(config: &Config, event_loop: &Loop, clients: &mut Clients) -> Result<(), StartError> {
-    if clients.needs_gateways() {
+fn start_gateways(config: &Config, event_loop: &Loop, clients: Option<&mut Clients>) -> Result<(), StartError> {
+    if let Some(clients) = clients.filter(|clients| clients.needs_gateways()) {
         // The driver has a processor for itself.
         let others = std::thread::available_parallelism().map_or(1, |all| all.get().saturating_sub(1));
         let start = |_| {

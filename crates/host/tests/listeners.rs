@@ -83,7 +83,7 @@ impl Stage {
         config.log.to = vec![LogTarget::File(self.path("log"))];
         change(&mut config);
         let data = self.path("data");
-        Site::start(Setup { config, data, datagrams: None }).unwrap()
+        Site::start(Setup { config, data, datagrams: None, again: None }).unwrap()
     }
 
     fn client_tls(&self, identity: Option<&str>) -> ClientTls {
@@ -308,13 +308,13 @@ fn a_unix_socket_has_its_mode_and_goes_with_the_site() {
     let mut stream = UnixStream::connect(&path).unwrap();
     assert!(is_welcome(&mut stream));
     let config = Config { listeners: vec![Listener::plain(bind.clone())], ..Config::default() };
-    let setup = Setup { config: config.clone(), data: stage.path("other"), datagrams: None };
+    let setup = Setup { config: config.clone(), data: stage.path("other"), datagrams: None, again: None };
     assert!(Site::start(setup).unwrap_err().to_string().contains("taken"));
     assert!(is_welcome(&mut UnixStream::connect(&path).unwrap()), "it is still there");
     site.stop();
     assert!(!path.exists());
     fs::write(&path, "precious").unwrap();
-    let refusal = Site::start(Setup { config, data: stage.path("third"), datagrams: None }).unwrap_err();
+    let refusal = Site::start(Setup { config, data: stage.path("third"), datagrams: None, again: None }).unwrap_err();
     assert!(refusal.to_string().contains("no socket"), "{refusal}");
     assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
 }
@@ -400,7 +400,7 @@ fn a_file_that_cannot_be_used_is_named() {
     let stage = Stage::new();
     let start = |tls: Tls| {
         let config = Config { listeners: vec![Listener { tls: Some(tls), ..listener() }], ..Config::default() };
-        Site::start(Setup { config, data: stage.path("data"), datagrams: None }).unwrap_err().to_string()
+        Site::start(Setup { config, data: stage.path("data"), datagrams: None, again: None }).unwrap_err().to_string()
     };
     fs::write(stage.path("empty"), "").unwrap();
     stage.certify("other", 9);

@@ -166,6 +166,7 @@ impl Console {
             Input::Uploaded { session, outcome } => self.uploaded(session, outcome),
             Input::Fetched { session, outcome } => self.fetched(session, outcome),
             Input::Scanned { session, networks } => self.scanned(session, networks),
+            Input::MayRestart { session, factory, outcome } => self.restart(session, factory, outcome),
             Input::Timeout => self.timeout(now, view),
         }
         self.announce_changes();

@@ -325,7 +325,7 @@ impl Bench {
     }
 
     fn flash(&self) -> Option<Vec<u8>> {
-        self.node.script().flash().get(&1).map(|value| value.to_vec())
+        self.node.script().flash().get(&1).map(|value| value.to_vec()).filter(|value| !value.is_empty())
     }
 }
 

@@ -65,7 +65,8 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     });
     let stop =
         signals::catch_with_requests().map_err(|error| Failure::new(format!("can't watch for signals: {error}")))?;
-    let site = Site::start(Setup { config, data: data.0.clone(), datagrams: None }).map_err(Failure::new)?;
+    let site =
+        Site::start(Setup { config, data: data.0.clone(), datagrams: None, again: None }).map_err(Failure::new)?;
     let (stop_site, reload) = (site.stopper(), site.reloader());
     std::thread::spawn(move || {
         stop.wait_and(|request| match request {

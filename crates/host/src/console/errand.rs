@@ -1,5 +1,5 @@
 //! What a console has the host do beside the conversation: take a script on a port, tell a command of the operator.
-use super::News;
+use super::{News, Rebirth};
 use crate::driver::{Bus, Command};
 use node::console::{SessionId, UploadFault};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -24,10 +24,11 @@ const HOOK_PATIENCE: Duration = Duration::from_secs(10);
 const LAST_WORDS: Duration = Duration::from_secs(1);
 const HOOK_BYTES_MAX: u64 = 64 * 1024;
 
-/// Uploads under way.
+/// What is under way.
 #[derive(Debug, Default)]
 pub(super) struct Running {
     uploads: AtomicBool,
+    restarts: AtomicBool,
     stopped: AtomicBool,
 }
 
@@ -69,6 +70,29 @@ pub(super) fn upload(
     if spawned.is_err() {
         running.uploads.store(false, Ordering::Relaxed);
         tell(Err(UploadFault::Threads));
+    }
+}
+
+/// Sees whether the site could start again; one look at a time.
+pub(super) fn look_ahead(
+    running: &Arc<Running>,
+    rebirth: Rebirth,
+    tell: impl Fn(Result<(), String>) + Clone + Send + 'static,
+) {
+    let Some(plan) = rebirth.plan else { return tell(Ok(())) };
+    if running.restarts.swap(true, Ordering::Relaxed) {
+        return tell(Err("somebody else has asked for one just now".to_owned()));
+    }
+    let (teller, shared) = (tell.clone(), Arc::clone(running));
+    let work = move || {
+        let outcome = plan.check(&rebirth.own_ports);
+        shared.restarts.store(false, Ordering::Relaxed);
+        teller(outcome);
+    };
+    let spawned = std::thread::Builder::new().name("midge-restart".into()).spawn(work);
+    if spawned.is_err() {
+        running.restarts.store(false, Ordering::Relaxed);
+        tell(Err("the system has no thread to give".to_owned()));
     }
 }
 

@@ -27,7 +27,9 @@ pub(super) fn of(event: &Event) -> (Level, String) {
 pub(super) fn console_level(event: &node::console::Event) -> Level {
     use node::console::Event as ConsoleEvent;
     match event {
-        ConsoleEvent::Refused { .. } | ConsoleEvent::WrongPassword { .. } => Level::Warning,
+        ConsoleEvent::Refused { .. } | ConsoleEvent::WrongPassword { .. } | ConsoleEvent::NoRestart { .. } => {
+            Level::Warning
+        }
         ConsoleEvent::Locked(_) | ConsoleEvent::Script { .. } | ConsoleEvent::Restart { .. } => Level::Notice,
     }
 }

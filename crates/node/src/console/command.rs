@@ -1,7 +1,7 @@
 //! The commands: a table of them, and those that are short.
 use super::door::{Act, Channel, Event, Output, Start, View};
 use super::words::shown;
-use super::{Console, Remote};
+use super::{Console, Remote, SessionId};
 use alloc::borrow::ToOwned;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -14,7 +14,7 @@ use mqtt::{Message, Now, QoS, Topic};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Asker {
     /// `None`: the script.
-    pub(super) session: Option<super::SessionId>,
+    pub(super) session: Option<SessionId>,
     pub(super) channel: Channel,
     /// A lock does not hold for it.
     pub(super) is_script: bool,
@@ -60,7 +60,7 @@ impl<'a> Ask<'a> {
         self.words.len()
     }
 
-    fn text(&self, index: usize) -> Option<&str> {
+    pub(super) fn text(&self, index: usize) -> Option<&str> {
         core::str::from_utf8(self.word(index)).ok()
     }
 
@@ -127,7 +127,7 @@ pub(super) const COMMANDS: &[Command] = &[
     Command {
         name: "set",
         completions: &[],
-        help: "set <name> <value>: changes a setting; it is lost at the next start without save\r\n\
+        help: "set <name> <value>: changes a setting; it is lost at the next start without save (help set <name>)\r\n\
                set @<n> <value>: writes a flash variable at once",
         lock: Lock::Refused,
         run: Console::set,
@@ -444,6 +444,20 @@ impl Console {
             b"factory" => true,
             _ => return ask.unknown(),
         };
+        self.outputs.push_back(Output::MayRestart { session: ask.asker.session, factory });
+    }
+
+    /// A site that would not come back must not go: nobody could help it from afar.
+    pub(super) fn restart(&mut self, session: Option<SessionId>, factory: bool, outcome: Result<(), &str>) {
+        if let Err(why) = outcome {
+            let why = shown(why.as_bytes());
+            let reply = alloc::format!("No restart: {why}\r\n");
+            match session {
+                Some(session) => self.tell(session, &reply),
+                None => self.say(reply.as_bytes()),
+            }
+            return self.outputs.push_back(Output::Event(Event::NoRestart { why }));
+        }
         if factory {
             self.settings.reset();
             self.acts.push_back(Act::DeleteScript);

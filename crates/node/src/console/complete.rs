@@ -1,7 +1,7 @@
 //! `help`, and what Tab makes of a word.
 use super::command::{Ask, COMMANDS, Command};
 use super::session::Session;
-use crate::settings::SETTINGS;
+use crate::settings::{SETTINGS, Setting, When};
 use alloc::vec::Vec;
 
 /// `help` of the firmware, then what works there too without being said, then what is new.
@@ -34,6 +34,8 @@ const HELP: &[&str] = &[
     "help <command>",
 ];
 
+/// Characters of a line of candidates: nobody asks a terminal how wide it is.
+const LIST_WIDTH: usize = 78;
 /// Settings that are not kept.
 const PASSING: [&str; 4] = ["backlog", "ntp_time", "ntp_weekday", "script_logging"];
 
@@ -41,9 +43,28 @@ pub(super) fn help(ask: &mut Ask<'_>) {
     if ask.len() == 1 {
         return HELP.iter().for_each(|line| ask.say(line));
     }
+    if ask.word(1) == b"set" && ask.len() == 3 {
+        return help_set(ask);
+    }
     match COMMANDS.iter().find(|command| command.name.as_bytes() == ask.word(1)) {
         Some(command) => ask.say(command.help),
         None => ask.unknown(),
+    }
+}
+
+/// What one setting takes, and when it counts.
+fn help_set(ask: &mut Ask<'_>) {
+    let Some(Setting { name, kind, default, when, .. }) = ask.text(2).and_then(Setting::named) else {
+        return ask.bad_word(2);
+    };
+    let when = match when {
+        When::AtOnce => "at once",
+        When::AtStart => "counts at the next start, if it is saved",
+        When::ByHook => "kept, shown, and told to the hook command",
+    };
+    ask.say(format_args!("set {name} <{kind}>: {when}"));
+    if !default.is_empty() {
+        ask.say(format_args!("{default} until it is set"));
     }
 }
 
@@ -64,8 +85,13 @@ pub(super) fn complete(session: &mut Session, before: &[u8], out: &mut Vec<u8>) 
             if common > begun {
                 return editor.insert(first.as_bytes().get(begun..common).unwrap_or_default(), out);
             }
-            out.extend(b"\r\n");
+            let mut width = LIST_WIDTH;
             for candidate in &candidates {
+                width += candidate.len() + 2;
+                if width > LIST_WIDTH {
+                    out.extend(b"\r\n");
+                    width = candidate.len() + 2;
+                }
                 out.extend_from_slice(candidate.as_bytes());
                 out.extend(b"  ");
             }

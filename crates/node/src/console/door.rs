@@ -97,6 +97,15 @@ pub enum Input<'a> {
         /// A line for each network; `None` when there is nothing to scan with.
         networks: Option<&'a str>,
     },
+    /// The answer to [`Output::MayRestart`].
+    MayRestart {
+        /// Who asked for it; `None`: the script.
+        session: Option<SessionId>,
+        /// Whether settings, script and flash variables are to go.
+        factory: bool,
+        /// Why the site would not come back, in words: it goes on as it is.
+        outcome: Result<(), &'a str>,
+    },
     /// The time of [`crate::Console::poll_timeout`] has come.
     Timeout,
 }
@@ -125,7 +134,7 @@ pub enum FetchFault {
     TooLong,
     /// Too many redirects.
     Redirects,
-    /// Another one runs already.
+    /// Too many run already.
     Busy,
 }
 
@@ -164,6 +173,13 @@ pub enum Output {
     Scan {
         /// Who asks.
         session: SessionId,
+    },
+    /// See whether the site could start again if it stopped; answer with [`Input::MayRestart`].
+    MayRestart {
+        /// Who asks; `None`: the script.
+        session: Option<SessionId>,
+        /// To be said again in the answer.
+        factory: bool,
     },
     /// Stop, and start again from what is stored.
     Restart,
@@ -205,6 +221,11 @@ pub enum Event {
         /// With the defaults.
         factory: bool,
     },
+    /// It would not come back.
+    NoRestart {
+        /// What is in the way.
+        why: String,
+    },
 }
 
 impl fmt::Display for Channel {
@@ -228,6 +249,7 @@ impl fmt::Display for Event {
             Self::Script { bytes: Some(bytes), by } => write!(f, "Console: script of {bytes} bytes from {by}."),
             Self::Script { bytes: None, by } => write!(f, "Console: script deleted from {by}."),
             Self::Restart { factory: false } => f.write_str("Restarting ... "),
+            Self::NoRestart { why } => write!(f, "Console: no restart: {why}."),
             Self::Restart { factory: true } => f.write_str("Restarting with factory settings ... "),
         }
     }

@@ -75,7 +75,7 @@ impl Console {
     }
 
     /// Text that comes by itself, after the prompt: CR first, and the prompt again where nobody draws it.
-    fn tell(&mut self, id: SessionId, reply: &str) {
+    pub(super) fn tell(&mut self, id: SessionId, reply: &str) {
         let Some(session) = self.sessions.get(&id) else { return };
         let prompt = if session.is_plain() { PROMPT } else { "" };
         self.interject(id, format!("\r{reply}{prompt}").as_bytes());
@@ -100,7 +100,7 @@ impl fmt::Display for FetchFault {
             Self::Code(code) => write!(f, "error code {code}"),
             Self::TooLong => f.write_str("script too long"),
             Self::Redirects => f.write_str("too many redirects"),
-            Self::Busy => f.write_str("another one runs"),
+            Self::Busy => f.write_str("too many others are under way"),
         }
     }
 }

@@ -3,6 +3,7 @@ use alloc::borrow::Cow;
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::ToString;
+use core::fmt;
 use core::net::Ipv4Addr;
 
 /// What values a setting takes.
@@ -29,6 +30,22 @@ pub enum Kind {
     AddressOrDhcp,
     /// A /24: its last number counts as 0.
     Network,
+}
+
+/// What it takes, in a few words.
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(most) => write!(f, "up to {most} bytes"),
+            Self::ClearableSecret(most) => write!(f, "up to {most} bytes, or none"),
+            Self::Secret { least, most } => write!(f, "{least} to {most} bytes"),
+            Self::Number(least, most) => write!(f, "{least} to {most}"),
+            Self::Speed => f.write_str("80 or 160"),
+            Self::Address => f.write_str("an IPv4 address"),
+            Self::AddressOrDhcp => f.write_str("an IPv4 address, or dhcp"),
+            Self::Network => f.write_str("an IPv4 address of a /24"),
+        }
+    }
 }
 
 /// A value that does not do, with what would.

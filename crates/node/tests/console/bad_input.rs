@@ -55,7 +55,8 @@ fn too_many_consoles_are_turned_away() {
     assert_eq!(bench.connect(18, [127, 0, 0, 1]), "CMD>");
 }
 
-/// Whoever goes on asking and does not read gets no more done, and holds no more than is bounded.
+/// [quirk:console-output] Whoever goes on asking and does not read gets no more done, and holds no more than is
+/// bounded.
 #[test]
 fn a_console_that_does_not_read_is_held_back() {
     let mut bench = Bench::open();

@@ -1,6 +1,6 @@
 //! Each command and its reply.
 use crate::support::{Bench, World};
-use midge_node::console::{Act, Output, Remote, SessionId};
+use midge_node::console::{Act, Input, Output, Remote, SessionId};
 
 /// Rows of a dialogue on one console: what is said, what comes back.
 fn check(bench: &mut Bench, rows: &[(&str, &str)]) {
@@ -58,6 +58,16 @@ fn short_commands() {
             ("unlock", "Invalid number of arguments~CMD>"),
             ("help quit", "quit: ends this console~CMD>"),
             ("help nonsense", "~Invalid Command~CMD>"),
+            ("help set broker_clients", "set broker_clients <0 to 65535>: at once~0 until it is set~CMD>"),
+            (
+                "help set ip",
+                "set ip <an IPv4 address, or dhcp>: kept, shown, and told to the hook command~dhcp until it is set~CMD>",
+            ),
+            (
+                "help set mqtt_password",
+                "set mqtt_password <0 to 31 bytes>: counts at the next start, if it is saved~CMD>",
+            ),
+            ("help set nonsense", "Invalid arg nonsense~CMD>"),
             ("show backlog", "CMD>"),
         ],
     );
@@ -227,6 +237,7 @@ fn statistics_are_shown() {
     assert_eq!(bench.ask_as(2, "show stats"), expected.join("~"));
 }
 
+/// [quirk:spellings]
 #[test]
 fn mqtt_script_and_variables_are_shown() {
     let mut bench = Bench::open();
@@ -293,10 +304,23 @@ fn a_reset_restarts_and_a_factory_reset_forgets() {
     bench.ask("save");
     assert_eq!(bench.ask("reset all"), "~Invalid Command~CMD>");
     bench.asked.clear();
+    let session = Some(SessionId(1));
+    let may = |bench: &mut Bench, factory, outcome| bench.handle(Input::MayRestart { session, factory, outcome });
     assert_eq!(bench.ask("reset"), "CMD>");
+    assert_eq!(bench.asked, [Output::MayRestart { session, factory: false }]);
+    may(&mut bench, false, Ok(()));
     assert!(bench.asked.contains(&Output::Restart) && bench.acts.is_empty());
     assert_eq!(bench.console.settings().value("ssid"), Some("net"));
+    bench.asked.clear();
+    // Before anything has changed.
     bench.ask("reset factory");
+    assert_eq!(bench.asked, [Output::MayRestart { session, factory: true }]);
+    may(&mut bench, true, Err("port 80 can't be opened"));
+    assert_eq!(bench.read(1), "\rNo restart: port 80 can't be opened~CMD>");
+    assert!(!bench.asked.contains(&Output::Restart) && bench.acts.is_empty());
+    assert_eq!(bench.console.settings().value("ssid"), Some("net"));
+    may(&mut bench, true, Ok(()));
+    assert!(bench.asked.contains(&Output::Restart));
     assert_eq!(bench.console.settings().value("ssid"), Some("ssid"));
     assert_eq!(bench.acts, [Act::DeleteScript]);
 }

@@ -2,6 +2,7 @@
 use crate::support::Bench;
 use midge_node::console::{ASK_FOR_EDITING, Channel, Input, SessionId, Terminal};
 
+/// [quirk:console-output]
 #[test]
 fn consoles_never_mix() {
     let mut bench = Bench::open();
@@ -54,9 +55,11 @@ fn a_locked_console_refuses_what_changes_or_tells_too_much() {
     // Who stands before the machine may reset it.
     bench.open_as(2, Channel::Serial, Terminal::Interactive);
     bench.send(2, b"reset\r");
-    assert!(bench.asked.contains(&midge_node::console::Output::Restart));
+    let may = midge_node::console::Output::MayRestart { session: Some(SessionId(2)), factory: false };
+    assert!(bench.asked.contains(&may));
 }
 
+/// [quirk:lock-leak]
 #[test]
 fn a_script_is_not_locked_out_and_does_not_unlock() {
     let mut bench = Bench::open();
@@ -67,6 +70,11 @@ fn a_script_is_not_locked_out_and_does_not_unlock() {
     assert_eq!(bench.read(1), "Config saved~");
     assert!(bench.console.settings().is_locked());
     assert_eq!(bench.ask("save"), "Invalid command. Config locked~CMD>");
+    // In the original both of these last only until the command is over.
+    bench.system("unlock pw");
+    assert!(!bench.console.settings().is_locked());
+    bench.system("lock other");
+    assert!(bench.console.settings().is_locked());
 }
 
 #[test]
@@ -151,6 +159,12 @@ fn a_terminal_gets_its_keys_drawn() {
         "s~save  save_retained  scan  script  set  show  ~CMD>s~save  save_retained  scan  \
                                script  set  show  ~CMD>s"
     );
+    // Long lists have several lines.
+    bench.send(1, b"\x15set broker_\t\t");
+    let listed = bench.read(1);
+    assert!(listed.contains("broker_password  ~broker_port") && listed.ends_with("CMD>set broker_"), "{listed}");
+    bench.send(1, b"\x15s");
+    bench.read(1);
     bench.send(1, b"\x03\x1b[A\r");
     assert_eq!(bench.read(1), "^C~CMD>\r\x1b[KCMD>time ~Sat 09:40:00~CMD>");
     bench.send(1, b"\r");

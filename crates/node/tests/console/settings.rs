@@ -1,9 +1,10 @@
 //! Every setting, its reply, its limits, and what a restart leaves of it.
 use crate::support::Bench;
-use midge_node::console::Output;
+use midge_node::console::{Input, Output};
 use midge_node::settings::{SETTINGS, Setting};
 use std::collections::BTreeMap;
 
+/// [quirk:spellings]
 #[test]
 fn settings_reply_as_the_firmware_does() {
     let mut bench = Bench::open();
@@ -107,6 +108,7 @@ fn what_is_set_and_not_saved_is_gone_after_a_restart() {
     assert_eq!(bench.ask("lock"), "Config locked (pw: pw)~CMD>");
     bench.system("unlock pw");
     bench.ask("reset factory");
+    bench.handle(Input::MayRestart { session: None, factory: true, outcome: Ok(()) });
     let bench = bench.restart(&mut stored);
     assert_eq!(bench.console.settings().value("ssid"), Some("ssid"));
     assert!(stored.is_empty());
