@@ -1,11 +1,14 @@
 //! Statements of the standard by their ids, `[MQTT-3.3.1-2]`: cited beside code, and beside a test. The list of all of
-//! them is `spec/statements.txt`; `docs/conformance.md` is made of it and of the citations.
+//! them is `spec/statements.txt`; `docs/conformance.md` is made of it and of the citations, and of the quirks of the
+//! ESP8266 broker and theirs.
 mod citations;
 mod paper;
+mod quirks;
 mod statements;
 
 use crate::workspace::{self, Tracked};
 use citations::{Citations, Side};
+use quirks::Quirks;
 use statements::{Statement, Who};
 
 /// Where the table is kept, from the root.
@@ -35,9 +38,9 @@ pub(crate) fn run(args: &Args) -> bool {
         if args.write {
             std::fs::write(workspace::root().join(PAPER), look.paper()).map_err(|error| format!("{PAPER}: {error}"))?;
         }
-        Ok((look.gaps(), look.statements.len()))
+        Ok((look.gaps(), look.statements.len(), look.quirks.len()))
     });
-    let (gaps, count) = match gaps {
+    let (gaps, count, quirks) = match gaps {
         Ok(found) => found,
         Err(error) => {
             println!("{error}");
@@ -45,7 +48,7 @@ pub(crate) fn run(args: &Args) -> bool {
         }
     };
     gaps.iter().for_each(|gap| println!("{gap}"));
-    println!("spec: {count} statements, {} gaps", gaps.len());
+    println!("spec: {count} statements, {quirks} quirks, {} gaps", gaps.len());
     gaps.is_empty() || !args.strict
 }
 
@@ -62,16 +65,20 @@ pub(crate) fn is_up_to_date(files: &[Tracked]) -> Result<bool, String> {
 struct Look {
     statements: Vec<Statement>,
     citations: Citations,
+    quirks: Quirks,
 }
 
 impl Look {
     fn at(files: &[Tracked]) -> Result<Self, String> {
         let statements = statements::parse(include_str!("spec/statements.txt"))?;
-        Ok(Self { statements, citations: Citations::of(files) })
+        let quirks = Quirks::of(include_str!("spec/quirks.txt"), files)?;
+        Ok(Self { statements, citations: Citations::of(files), quirks })
     }
 
     fn paper(&self) -> String {
-        paper::write(&self.statements, &self.citations)
+        let mut page = paper::write(&self.statements, &self.citations);
+        self.quirks.write(&mut page);
+        page
     }
 
     /// Statements without code or test or reason, and citations of what is no statement.
@@ -84,7 +91,7 @@ impl Look {
         let known = |id: &str| self.statements.iter().any(|statement| statement.id == id);
         let unknown =
             self.citations.ids().filter(|id| !known(id)).map(|id| format!("{id}: there is no such statement"));
-        missing.chain(unknown).collect()
+        missing.chain(unknown).chain(self.quirks.gaps()).collect()
     }
 }
 
@@ -110,7 +117,8 @@ mod tests {
         let statements = "## Part\n1-1 server One.\n1-2 client Two.\n1-3 both Three.\n    why: Because.\n";
         let file = |path: &str, text: &str| Tracked { path: path.into(), text: text.into() };
         let files = [file("crates/a/src/lib.rs", code), file("crates/a/tests/b.rs", test)];
-        Look { statements: statements::parse(statements).unwrap(), citations: Citations::of(&files) }
+        let quirks = Quirks::of("", &files).unwrap();
+        Look { statements: statements::parse(statements).unwrap(), citations: Citations::of(&files), quirks }
     }
 
     #[test]

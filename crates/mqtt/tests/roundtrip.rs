@@ -284,6 +284,7 @@ proptest! {
         written(&parts, &lists);
     }
 
+    /// [quirk:conforming-broker]
     #[test]
     fn split_anywhere(parts in parts(), chunks in vec(1_usize..40, 1..20)) {
         let lists = lists(&parts);

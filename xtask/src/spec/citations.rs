@@ -65,7 +65,7 @@ fn ids(line: &str) -> impl Iterator<Item = String> {
 }
 
 /// What a citation stands beside: the item below a comment of its own, else the function around it.
-fn name<'a>(lines: &[&'a str], at: usize) -> Option<&'a str> {
+pub(super) fn name<'a>(lines: &[&'a str], at: usize) -> Option<&'a str> {
     let line = lines.get(at)?;
     let (indent, text) = (indent(line), line.trim_start());
     if text.starts_with("//!") {

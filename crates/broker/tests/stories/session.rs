@@ -119,6 +119,8 @@ fn verification() {
     verify("a: CONNECT user=u password=p", "a< VERIFY u");
     verify("a: CONNECT user=u · a: WELCOME", "a< CONNACK");
     verify("a: CONNECT v5 user=u · a: BAD", "a< CONNACK 0x86 · a< CLOSE"); // [MQTT-3.1.4-2]
+    // [quirk:connack-5] What a host says of wrong passwords; 3.1.1 has 5 for it.
+    verify("a: CONNECT user=u · a: BAD 0x87", "a< CONNACK 0x87 · a< CLOSE");
     // [MQTT-3.2.0-1]
     verify("a: CONNECT user=u · a: SUB t | a: WELCOME", "+t · a< CONNACK · a< SUBACK 0");
     verify("a: CONNECT user=u · a: PING | +29s", "");

@@ -20,12 +20,14 @@ fn fixed() -> Oddities {
 mod compat {
     use super::*;
 
+    /// [quirk:grouping/compat]
     #[test]
     fn right_to_left_grouping_k() {
         assert_eq!(console("on init do println 10-3-2 println 2*3+4"), "9~14~");
         assert_eq!(console(r#"on init do setvar $t = "a/x" setvar $p = a println $t = $p | "/x""#), "1~");
     }
 
+    /// [quirk:words/compat]
     #[test]
     fn lexer_rules_k() {
         assert_eq!(console(r"on init do println my\-net println \%"), "my-net~%~");
@@ -39,6 +41,7 @@ mod compat {
     }
 
     /// The original makes a comma of a line end in a string and a bracket of a tab.
+    /// [quirk:line-end-in-string/compat]
     #[test]
     fn line_ends_and_tabs_in_strings_f() {
         assert_eq!(
@@ -48,6 +51,7 @@ mod compat {
         assert_eq!(console("on init do println \"a\tb\""), "a\tb~");
     }
 
+    /// [quirk:any-token/compat]
     #[test]
     fn any_token_is_a_value_k() {
         assert_eq!(console("on init do println done println endif"), "done~endif~");
@@ -55,6 +59,7 @@ mod compat {
         assert_eq!(console("on timer 1 do println $this_topic"), "Error (undefined $this_topic) at >>$this_topic ");
     }
 
+    /// [quirk:data-topic/compat]
     #[test]
     fn data_topics_o() {
         let script = "on serial do publish local $this_serial 1 println n";
@@ -86,12 +91,14 @@ mod compat {
     }
 
     /// The original keeps the length of the left operand: three bytes here, and none below.
+    /// [quirk:equality-length/compat]
     #[test]
     fn equality_length_f() {
         let mut bench = Bench::new(r#"on init do publish local t "abc"="abc" setvar $v = ""="" println $v"#);
         assert_eq!(bench.said(), [r#"publish local t "1""#, r#"print "1\r\n""#]);
     }
 
+    /// [quirk:dangling-else/compat]
     #[test]
     fn dangling_else_o() {
         let script = "on init do if 1 then if 0 then println X endif else println Y endif println Z";
@@ -107,6 +114,7 @@ mod compat {
     }
 
     /// The original ends its pass at such a word wherever it skips the clause.
+    /// [quirk:bare-on/compat]
     #[test]
     fn bare_on_and_config_f() {
         let script = "on timer 1 do println on println config on init do println i";
@@ -116,6 +124,7 @@ mod compat {
         assert_eq!(bench.console(), "onconfig~");
     }
 
+    /// [quirk:missing-endif/compat]
     #[test]
     fn missing_endif_k() {
         let script = "on init do if 0 then println a on timer 1 do println b";
@@ -129,6 +138,7 @@ mod compat {
         assert_eq!(finding(script), "1:22: warning: closes nothing (leave it out)");
     }
 
+    /// [quirk:http-post/compat]
     #[test]
     fn http_post_o() {
         let script = r#"on init do http_post "http://h/" "x" "y" println z"#;
@@ -147,6 +157,7 @@ mod compat {
         }
     }
 
+    /// [quirk:retained-last/compat]
     #[test]
     fn retained_topic_takes_the_last_k() {
         let mut bench = Bench::new("on timer 1 do println retained_topic(\"a/+\") on init do settimer 1 1");
@@ -157,6 +168,7 @@ mod compat {
         assert_eq!(bench.console(), "two~");
     }
 
+    /// [quirk:event-per-subscription/compat] [quirk:same-filter-twice]
     #[test]
     fn one_event_per_subscription_k_duplicates_f() {
         let mut bench = Bench::new(
@@ -173,6 +185,7 @@ mod compat {
         assert_eq!(bench.console(), "x~");
     }
 
+    /// [quirk:own-messages/compat]
     #[test]
     fn local_messages_wait_for_the_current_event_k() {
         let script = "on init do subscribe local \"+\" publish local a 1 publish local b 2 println i\n\
@@ -188,6 +201,7 @@ mod compat {
         assert!(bench.said().len() > 60, "and it goes on");
     }
 
+    /// [quirk:midnight/compat]
     #[test]
     fn midnight_alarm_f() {
         let mut bench = Bench::new("on init do setalarm 1 00:00:00 on alarm 1 do println m");
@@ -196,12 +210,14 @@ mod compat {
         assert_eq!(bench.console(), "m~");
     }
 
+    /// [quirk:json/compat]
     #[test]
     fn json_gaps_f() {
         assert_eq!(console(r#"on init do println json_parse("a.1.b", "{\"a\":[{\"b\":1},{\"b\":-3}]}")"#), "-3~");
         assert_eq!(console(r#"on init do println json_parse("n", "{\"n\":{\"f\":\"in\"}}")"#), "in~");
     }
 
+    /// [quirk:lengths/compat]
     #[test]
     fn lengths_and_cuts_f() {
         let mut bench =
@@ -214,6 +230,7 @@ mod compat {
         assert_eq!(console("on init do if 0 then setvar $x = 1 endif println \"[\"|$x|\"]\""), "[]~");
     }
 
+    /// [quirk:quoted-config/compat]
     #[test]
     fn quoted_config_f() {
         let mut bench = Bench::new("config ssid \"my net\" config ap_ssid bare config mqtt_host @1");
@@ -223,6 +240,7 @@ mod compat {
         );
     }
 
+    /// [quirk:leading-hash/compat]
     #[test]
     fn leading_hash_in_filters_k() {
         let mut bench = Bench::new("on init do subscribe local \"#/a\" on topic local \"#/a\" do println $this_topic");
@@ -236,6 +254,7 @@ mod compat {
 mod in_midge {
     use super::*;
 
+    /// [quirk:grouping/midge]
     #[test]
     fn right_to_left_grouping_k() {
         assert_eq!(midge("on init do println 10-3-2 println 2*3+4 println 2+3*4"), "5~10~14~");
@@ -250,6 +269,7 @@ mod in_midge {
         );
     }
 
+    /// [quirk:words/midge]
     #[test]
     fn lexer_rules_k() {
         assert_eq!(midge("on init do println \"x\"%c\nprintln\"y\""), "x~y~");
@@ -257,6 +277,7 @@ mod in_midge {
         assert_eq!(finding("% midge\non init do println \"a\" & \"b\""), "2:24: error: unknown character (write: and)");
     }
 
+    /// [quirk:line-end-in-string/midge]
     #[test]
     fn line_ends_and_tabs_in_strings_f() {
         assert_eq!(
@@ -266,6 +287,7 @@ mod in_midge {
         assert_eq!(midge("on init do println \"a\tb\""), "a\tb~");
     }
 
+    /// [quirk:any-token/midge]
     #[test]
     fn any_token_is_a_value_k() {
         assert_eq!(
@@ -283,6 +305,7 @@ mod in_midge {
         );
     }
 
+    /// [quirk:data-topic/midge]
     #[test]
     fn data_topics_o() {
         let mut bench = Bench::new("% midge\non serial do publish local $this_serial | \"/x\", 1");
@@ -293,17 +316,20 @@ mod in_midge {
         assert_eq!(bench.said(), ["fault topic at 3:14: invalid topic string"]);
     }
 
+    /// [quirk:equality-length/midge]
     #[test]
     fn equality_length_f() {
         assert_eq!(midge(r#"on init do println len("abc" = "abc")"#), "1~");
     }
 
+    /// [quirk:dangling-else/midge]
     #[test]
     fn dangling_else_o() {
         assert_eq!(midge("on init do if 1 then if 0 then println 1 endif else println 2 endif println 3"), "3~");
         assert_eq!(midge("on init do if 0 then if 0 then println 1 endif else println 2 endif println 3"), "2~3~");
     }
 
+    /// [quirk:bare-on/midge]
     #[test]
     fn bare_on_and_config_f() {
         assert_eq!(
@@ -312,6 +338,7 @@ mod in_midge {
         );
     }
 
+    /// [quirk:missing-endif/midge]
     #[test]
     fn missing_endif_k() {
         for (script, expected) in [
@@ -329,6 +356,7 @@ mod in_midge {
         }
     }
 
+    /// [quirk:http-post/midge]
     #[test]
     fn http_post_o() {
         let mut bench = Bench::new(
@@ -345,6 +373,7 @@ mod in_midge {
         );
     }
 
+    /// [quirk:retained-last/midge]
     #[test]
     fn retained_topic_takes_the_last_k() {
         let mut bench = Bench::new("% midge\non timer 1 do println retained_topic(\"a/+\") on init do settimer 1, 1");
@@ -355,6 +384,7 @@ mod in_midge {
         assert_eq!(bench.console(), "two~");
     }
 
+    /// [quirk:event-per-subscription/midge]
     #[test]
     fn one_event_per_subscription_k() {
         let script = |option: &str| {
@@ -371,6 +401,7 @@ mod in_midge {
         }
     }
 
+    /// [quirk:own-messages/midge]
     #[test]
     fn local_messages_wait_for_the_current_event_k() {
         let script = "on init do subscribe local \"+\" publish local \"a\", 1 publish local \"b\", 2 println \"i\"\n\
@@ -378,6 +409,7 @@ mod in_midge {
         assert_eq!(midge(script), "i~a~b~");
     }
 
+    /// [quirk:midnight/midge]
     #[test]
     fn midnight_alarm_f() {
         let mut bench = Bench::new("% midge\non init do setalarm 1, \"0:00\" on alarm 1 do println 1");
@@ -388,24 +420,28 @@ mod in_midge {
         assert_eq!(bench.said(), ["fault time at 2:12: not a time of day: \"7 o'clock\""]);
     }
 
+    /// [quirk:json/midge]
     #[test]
     fn json_gaps_f() {
         assert_eq!(midge(r#"on init do println json_parse("a.1.b", "{\"a\":[{\"b\":1},{\"b\":null}]}")"#), "null~");
         assert_eq!(midge(r#"on init do println json_parse("x", "{\"x\":\"a\\nb\"}")"#), "a\nb~");
     }
 
+    /// [quirk:lengths/midge]
     #[test]
     fn lengths_and_cuts_f() {
         assert_eq!(midge(r#"on init do println substr("grün", 2, 1) | len("grün")"#), "ü4~");
         assert_eq!(midge(r#"on init do println len(pad("", 300, "x"))"#), "300~");
     }
 
+    /// [quirk:quoted-config/midge]
     #[test]
     fn quoted_config_f() {
         let mut bench = Bench::new("% midge\nconfig ssid \"my net\"\nconfig broker_port 1884");
         assert_eq!(bench.said(), [r#"config ssid "my net""#, r#"config broker_port "1884""#]);
     }
 
+    /// [quirk:leading-hash/midge]
     #[test]
     fn leading_hash_in_filters_k() {
         let mut bench = Bench::new("% midge\non topic remote \"#/state/+\" do println $1 | \" \" | $2");

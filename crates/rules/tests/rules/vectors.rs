@@ -253,7 +253,7 @@ fn json_values_are_found() {
     }
 }
 
-/// §2: the standard, and the leading `#` besides. Each row: filter, topic, whether it matches.
+/// [quirk:matching] §2: the standard, and the leading `#` besides. Each row: filter, topic, whether it matches.
 #[test]
 fn filters_match_as_the_standard_says() {
     for (filter, topic, expected) in [
