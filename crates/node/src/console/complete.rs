@@ -103,12 +103,20 @@ pub(super) fn complete(session: &mut Session, before: &[u8], out: &mut Vec<u8>) 
 
 /// In alphabetical order.
 fn candidates(before: &[u8]) -> Vec<&'static str> {
-    let mut words: Vec<&[u8]> = before.split(|byte| *byte == b' ').collect();
+    let mut is_escaped = false;
+    let ends_word = |byte: &u8| {
+        let ends = *byte == b' ' && !is_escaped;
+        is_escaped = *byte == b'\\' && !is_escaped;
+        ends
+    };
+    let mut words: Vec<&[u8]> = before.split(ends_word).collect();
     let begun = words.pop().unwrap_or_default();
     words.retain(|word| !word.is_empty());
     let names = || COMMANDS.iter().map(|command| command.name);
     let mut candidates: Vec<&str> = match words[..] {
         [] | [b"help"] => names().collect(),
+        [b"help", b"set"] => SETTINGS.iter().map(|setting| setting.name).collect(),
+        [b"script", _] => Vec::from(["run"]),
         [b"set"] => SETTINGS.iter().map(|setting| setting.name).chain(PASSING).collect(),
         [b"publish", _, _, _] => Vec::from(["retained"]),
         [first] => {
@@ -134,6 +142,9 @@ mod tests {
             ("show s", "script stats"),
             ("show  v", "vars"),
             ("set broker_a", "broker_access broker_autoretain"),
+            ("help set broker_a", "broker_access broker_autoretain"),
+            ("publish local a b\\ c r", "retained"),
+            ("script 2000 ", "run"),
             ("set ntp_t", "ntp_time ntp_timezone"),
             ("publish local t v ", "retained"),
             ("help un", "unlock"),
