@@ -88,8 +88,52 @@ fn errors_are_worded_and_placed_as_the_original_has_them() {
         ("on init do println eatwhite 1 2 3", "Error (expected '(') at >>1 2 3 "),
         ("on init do println (1 2", "Error (expected ')') at >>2 "),
         ("on init do gpio_out 17 1", "Error (invalid gpio number) at >>17 1 "),
+        ("on gpio_interrupt 17 pullup do println 1", "Error (invalid gpio number) at >>17 pullup do println 1 "),
+        ("on alarm 7 do println 1", "Error (invalid alarm number) at >>7 do println 1 "),
+        ("on init do setalarm 7 1", "Error (invalid alarm number) at >>7 1 "),
+        ("on init do gpio_pinmode 3 foo", "Error (expected 'input' or 'output') at >>foo "),
+        ("on init do if 1 println 2", "Error ('then' expected) at >>println 2 "),
+        ("on init do while 1 println 2", "Error ('do' expected) at >>println 2 "),
+        ("on init do setvar $a 1 2", "Error ('=' expected) at >>1 2 "),
+        (r#"on init do println substr("a" 1 2) x y z"#, "Error (expected ',') at >>1 2 ) x y z "),
+        ("on init do println csvstr(a,1,b x y", "Error (expected ')') at >>x y "),
+        ("on init do println #abc", "Error (number of hexdigits must be multiple of 2) at >>#abc "),
+        ("on init do println retained_topic a b c", "Error (expected '(') at >>retained_topic a b c "),
+        ("on init do println gpio_in a b c", "Error (expected '(') at >>gpio_in a b c "),
+        ("on init do println json_parse a b c d e f g", "Error (expected '(') at >>a b c d e f g "),
+        ("on init do subscribe foo bar baz qux", "Error ('local' or 'remote' expected) at >>qux "),
+        ("on init do unsubscribe foo bar baz qux", "Error ('local' or 'remote' expected) at >>qux "),
+        ("on init do println $this_gpio", "Error (undefined $this_gpio) at >>$this_gpio "),
+        // `config` is looked at when it is executed.
+        ("config ssid", ""),
     ] {
         assert_eq!(console(&format!("{script}\n")), expected, "{script}");
+    }
+}
+
+#[test]
+fn scripts_that_end_too_early_say_so() {
+    for script in [
+        // Where the original reads past its tokens.
+        "on init do publish local t 1 +",
+        "on init do println substr(a,",
+        "on init do http_post u d",
+        "on init do gpio_pwm 2",
+        // The least that must follow: one word less is the end of the text.
+        "on topic local",
+        "on timer",
+        "on gpio_interrupt 1",
+        "on init do publish local t",
+        "on init do subscribe local",
+        "on init do if 1 then",
+        "on init do settimer 1",
+        "on init do setvar $a =",
+        "on init do http_get",
+        "on init do gpio_out 1",
+        "on init do println not(1",
+        "on init do println (",
+    ] {
+        assert_eq!(console(&format!("{script}\n")), "Error (end of text) at >>", "{script}");
     }
 }
 
