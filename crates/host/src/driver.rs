@@ -253,6 +253,8 @@ impl Driver {
                 return Ending::Poll(error);
             }
             let now = self.clock.now();
+            // The time first: what a message makes of it must be right.
+            self.script.handle_timeout(now, &mut self.node);
             self.note_ready(&events);
             commands.extend(self.event_loop.received.try_iter().take(COMMANDS_PER_ROUND));
             if commands.len() == COMMANDS_PER_ROUND {
@@ -520,7 +522,6 @@ impl Driver {
         while let Some(answer) = self.gate.due(now.instant) {
             self.answer_guest(now, answer);
         }
-        self.script.handle_timeout(now, &mut self.node);
         self.node.handle(now, Input::Timeout);
         self.drain(now);
         let own = self.paths.as_mut().map(|paths| paths.members.take_changes()).unwrap_or_default();

@@ -47,8 +47,9 @@ pub enum News {
 
 /// After the start of a site without a script.
 const IDLE_ZONE_DELAY: Duration = Duration::from_millis(100);
-/// How often the offset of the time zone is looked at: it changes twice a year, at a whole quarter of an hour.
+/// How often the offset of the time zone is looked at, if not at the quarter of an hour: it changes twice a year, then.
 const ZONE_INTERVAL: Duration = Duration::from_secs(15);
+const QUARTER_MILLIS: i64 = 900_000;
 /// How often the machine's addresses are looked at while there is a script.
 const NETWORK_INTERVAL: Duration = Duration::from_secs(2);
 
@@ -308,7 +309,8 @@ impl Surroundings {
         if self.clock_set.replace(clock) != Some(clock) {
             node.handle(now, NodeInput::Script(Input::Clock(clock)));
         }
-        self.look_at_zone = now.instant + ZONE_INTERVAL;
+        let quarter = Duration::from_millis((QUARTER_MILLIS - millis.rem_euclid(QUARTER_MILLIS)).unsigned_abs());
+        self.look_at_zone = now.instant + ZONE_INTERVAL.min(quarter);
         if self.correction.is_some() {
             announce_time(now, &at.to_zoned(zone.clone()).strftime("%H:%M:%S").to_string(), node);
             self.look_at_zone = now.instant + Duration::from_millis(1000 - millis.rem_euclid(1000).unsigned_abs());
@@ -488,5 +490,21 @@ fn time_zone(zone: &Zone) -> TimeZone {
         Zone::Fixed { minutes } => {
             jiff::tz::Offset::from_seconds(i32::from(*minutes) * 60).map_or(TimeZone::UTC, TimeZone::fixed)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zones_with_names_know_daylight_saving() {
+        let offset = |zone: &Zone, at: &str| time_zone(zone).to_offset(at.parse().unwrap()).seconds();
+        let (winter, summer) = ("2026-01-15T12:00:00Z", "2026-07-15T12:00:00Z");
+        let berlin = Zone::Named("Europe/Berlin".into());
+        assert_eq!((offset(&berlin, winter), offset(&berlin, summer)), (3600, 7200));
+        assert_eq!(offset(&berlin, "2026-10-25T00:59:59Z") - offset(&berlin, "2026-10-25T01:00:00Z"), 3600);
+        let fixed = Zone::Fixed { minutes: -210 };
+        assert_eq!((offset(&fixed, winter), offset(&fixed, summer)), (-12_600, -12_600));
     }
 }

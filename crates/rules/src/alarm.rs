@@ -18,6 +18,8 @@ enum State {
     Waiting { day: i64 },
     /// It went off, or was set after its time, on that day.
     Passed { day: i64 },
+    /// The same, and the hour comes twice: it is not its time again before then.
+    Repeated { day: i64, until: LocalTime },
 }
 
 impl Alarm {
@@ -41,13 +43,25 @@ impl Alarm {
     /// Whether it goes off now. A new day arms it again, which is what `00:00:00` needs. One whose time fell into a gap
     /// (sleep, a clock that was set) goes off late rather than never.
     pub(crate) fn goes_off(&mut self, now: LocalTime) -> bool {
+        if let State::Repeated { until, .. } = self.state
+            && now < until
+        {
+            return false;
+        }
         let fire = match self.state {
             State::Unseen => false,
             State::Waiting { day } => self.is_over(now) || (now.day > day && self.is_time()),
-            State::Passed { day } => now.day > day && self.is_over(now),
+            State::Passed { day } | State::Repeated { day, .. } => now.day > day && self.is_over(now),
         };
         self.look(now);
         fire
+    }
+
+    /// Daylight saving has ended, at `before`: what went off in the hour that comes once more has had its time.
+    pub(crate) fn repeat(&mut self, before: LocalTime) {
+        if let State::Passed { day } = self.state {
+            self.state = State::Repeated { day, until: before };
+        }
     }
 
     /// Whether there is such a time at all; the old firmware keeps any text.

@@ -35,6 +35,22 @@ impl Clock {
     }
 }
 
+/// Most that a zone puts its clocks back by.
+const ZONE_SHIFT_MAX_MILLIS: i64 = 2 * 3_600_000;
+/// Zones differ by whole quarters of an hour.
+const ZONE_STEP_MILLIS: i64 = 900_000;
+
+impl Clock {
+    /// Whether this is the same clock after it was put back as zones do it.
+    pub(crate) fn repeats(self, before: Self) -> bool {
+        let (Self::Set { offset_millis: now }, Self::Set { offset_millis: before }) = (self, before) else {
+            return false;
+        };
+        let back = before.saturating_sub(now);
+        (1..=ZONE_SHIFT_MAX_MILLIS).contains(&back) && back % ZONE_STEP_MILLIS == 0
+    }
+}
+
 impl LocalTime {
     /// `hh:mm:ss`.
     pub(crate) fn time_text(self) -> [u8; 8] {

@@ -1,5 +1,5 @@
 //! The door: a script that runs.
-use crate::clock::LocalTime;
+use crate::clock::{Clock, LocalTime};
 use crate::compat::Oddities;
 use crate::diagnostic::Diagnostic;
 use crate::door::{Counters, Input, Level, Logging, Output, Reply, RequestId, World};
@@ -107,6 +107,10 @@ impl Engine {
     /// rest follows at the next call, which [`Engine::poll_timeout`] then wants at once.
     pub fn handle(&mut self, now: Now, input: Input<'_>, world: &dyn World) {
         self.state.now = now;
+        if let Input::Clock(clock) = input {
+            // What is due now, is so by the new clock.
+            self.set_clock(clock);
+        }
         self.fire_due(world);
         self.take(input);
         self.run(world);
@@ -192,6 +196,13 @@ impl Engine {
         self.look_at_alarms();
     }
 
+    fn set_clock(&mut self, clock: Clock) {
+        let before = core::mem::replace(&mut self.state.clock, clock);
+        if let Some(local) = before.local(self.state.now.wall).filter(|_| clock.repeats(before)) {
+            self.state.alarms.values_mut().for_each(|alarm| alarm.repeat(local));
+        }
+    }
+
     fn look_at_alarms(&mut self) {
         let local = self.state.clock.local(self.state.now.wall);
         if local == self.looked {
@@ -218,12 +229,8 @@ impl Engine {
 
     fn take(&mut self, input: Input<'_>) {
         match input {
-            Input::Timeout | Input::Stop => {}
+            Input::Timeout | Input::Stop | Input::Clock(_) => {}
             Input::Start => self.start(),
-            Input::Clock(clock) => {
-                self.state.clock = clock;
-                self.look_at_alarms();
-            }
             Input::Logging(logging) => self.state.logging = logging == Logging::On,
             Input::Message { side, topic, payload, qos, retain } => {
                 let message = Incoming { side, topic, payload, qos, retain };

@@ -1,7 +1,8 @@
 //! What `midge` has and the old language had not, and what both say in the log.
 use crate::support::Bench;
-use midge_rules::{Clock, Input, Logging, PeerChange, Side};
-use mqtt::{QoS, Topic};
+use midge_rules::{Clock, Input, Limits, Logging, Oddities, PeerChange, Side};
+use mqtt::{Now, QoS, Topic};
+use std::time::Duration;
 
 /// Expressions and what they print.
 #[test]
@@ -117,6 +118,35 @@ fn the_clock_is_seen() {
     bench.input(Input::Clock(Clock::Set { offset_millis: 5_400_000 }));
     bench.input(Input::Serial(b""));
     assert_eq!(bench.console(), "2024-01-01 Mon 01:30:00 1704067200~");
+}
+
+/// An hour that comes twice in autumn has its alarms once; one that is left out in spring has them at its end.
+#[test]
+fn daylight_saving_neither_doubles_nor_loses_alarms() {
+    let script = "% midge\non init do setalarm 1, \"02:30\" setalarm 2, \"03:00\" setalarm 3, \"02:59:59\"\n\
+                  on alarm 1 do println \"1 \" | $timestamp\non alarm 2 do println \"2 \" | $timestamp\n\
+                  on alarm 3 do println \"3 \" | $timestamp";
+    let play = |spans: &[(i64, std::ops::Range<u64>)]| {
+        let mut bench = Bench::load(script, Oddities::default(), Limits::default()).expect("a good script");
+        let midnight = bench.now;
+        let mut input = Input::Start;
+        for (zone_hours, seconds) in spans {
+            for second in seconds.clone() {
+                let passed = Duration::from_secs(second);
+                bench.now = Now { instant: midnight.instant + passed, wall: midnight.wall + passed };
+                if second == seconds.start {
+                    bench.input(Input::Clock(Clock::Set { offset_millis: zone_hours * 3_600_000 }));
+                }
+                bench.input(std::mem::replace(&mut input, Input::Timeout));
+            }
+        }
+        bench.console()
+    };
+    // In UTC: the shift is at one o'clock.
+    let (before, after) = (0..3600, 3600..10_800);
+    let autumn = [(2, before.clone()), (1, after.clone())];
+    assert_eq!(play(&autumn), "1 02:30:00~3 02:59:59~2 03:00:00~");
+    assert_eq!(play(&[(1, before), (2, after)]), "1 03:00:00~2 03:00:00~3 03:00:00~");
 }
 
 /// Two edges within 50 ms are one, and the level at its end is what counts.
