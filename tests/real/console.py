@@ -15,6 +15,7 @@ import signal
 import socket
 import ssl
 import subprocess
+import termios
 import threading
 import time
 import tty
@@ -603,6 +604,19 @@ def a_serial_line_is_a_console(workdir):
     site.talk("mosquitto_pub", "-t", "cmd", "-m", "two")
     said = hear(b"two\r\n")
     assert "one" not in said, said
+    # Its speed is a setting, which scripts set before anything is opened.
+    assert termios.tcgetattr(other_end)[4] == termios.B115200
+    network = Console(site)
+    network.ask(f"script {port} run")
+    nc(port, "config bitrate 9600 on serial do publish local line $this_serial retained serial_out got\n"
+             "on init do subscribe local cmd serial_out early\non topic local cmd do println $this_data\n")
+    network.hear()
+    network.conn.sendall(b"reset\n")
+    network.closes()
+    until("the site is there again", site.answers)
+    hear(b"", b"early")
+    assert termios.tcgetattr(other_end)[4] == termios.B9600
+    assert "Serial bitrate: 9600" in Console(site).ask("show config")
     # Without output of the system the line belongs to the script.
     Console(site).ask("set system_output 0")
     os.write(line, b"hello\r")

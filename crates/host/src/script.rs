@@ -116,6 +116,7 @@ struct Plan {
     remote: Option<(RemoteBroker, String)>,
     mdns: Option<Mdns>,
     interface: Option<String>,
+    pwm_hz: Option<u32>,
 }
 
 impl std::fmt::Debug for Surroundings {
@@ -160,6 +161,7 @@ impl Surroundings {
             remote: own.remote.clone().map(|place| (place, remote_id)),
             mdns: config.mdns.clone(),
             interface: own.interface.clone(),
+            pwm_hz: config.pins.pwm_hz,
         };
         Ok(Self {
             file: own.file.clone(),
@@ -205,6 +207,12 @@ impl Surroundings {
     /// Once the `config` statements of the script have been executed: what settings ask for begins.
     pub fn settle(&mut self, now: Now, node: &mut Node, log: &mut Log) {
         self.is_settled = true;
+        let settings = node.console().settings();
+        let period = settings::pulse_period(settings, self.plan.pwm_hz);
+        self.board.order(device::Order::Begin { period });
+        if let Some(line) = &self.serial {
+            line.begin(settings::bitrate(settings));
+        }
         self.open_serial_console(now, node);
         self.look_at_network(now, node);
         let settings = node.console().settings();

@@ -1252,10 +1252,10 @@ const PINS: &[Key] = &[
     Key {
         name: "pwm_hz",
         takes: "number from 1 to 1000000",
-        default: "`1000`",
+        default: "the console's `pwm_period`, 1000 until it is set",
         example: "50",
         doc: "Periods of the pulses in a second.",
-        read: |draft, value| set(&mut draft.config.pins.pwm_hz, within(value, 1..=1_000_000)),
+        read: |draft, value| set(&mut draft.config.pins.pwm_hz, within(value, 1..=1_000_000).map(Some)),
     },
 ];
 
@@ -1267,8 +1267,8 @@ const SERIAL: &[Key] = &[Key {
     takes: "`\"PATH[:BITRATE]\"`",
     default: "none",
     example: "\"/dev/ttyUSB0:9600\"",
-    doc: "The tty, and bits in a second (115200 if nothing is said); 8 data bits, no parity. It is opened again after it \
-          was unplugged.",
+    doc: "The tty, and bits in a second (if nothing is said, the console's `bitrate`, 115200 until it is set); 8 data \
+          bits, no parity. It is opened again after it was unplugged.",
     read: |draft, value| set(&mut draft.config.serial, serial(value).map(Some)),
 }];
 
@@ -1362,11 +1362,12 @@ fn bridge_topics(draft: &mut Draft, value: &Value<'_>) -> Result<(), Faults> {
 }
 
 fn serial(value: &Value<'_>) -> Result<Serial, Fault> {
-    const BITRATE: u32 = 115_200;
     let whole = text(value)?;
     let (device, bitrate) = match whole.rsplit_once(':') {
-        Some((device, bitrate)) => (device, bitrate.parse().ok().filter(|rate| (50..=4_000_000).contains(rate))),
-        None => (whole, Some(BITRATE)),
+        Some((device, bitrate)) => {
+            (device, bitrate.parse().ok().filter(|rate| (50..=4_000_000).contains(rate)).map(Some))
+        }
+        None => (whole, Some(None)),
     };
     match bitrate.filter(|_| device.starts_with('/') && !device.contains('\0')) {
         Some(bitrate) => Ok(Serial { device: device.into(), bitrate }),

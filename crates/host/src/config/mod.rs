@@ -179,20 +179,14 @@ pub struct Script {
 }
 
 /// Where scripts find their pins.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Pins {
     /// By the script's numbers.
     pub places: BTreeMap<u8, PinPlace>,
     /// The analog input.
     pub adc: Option<AnalogPlace>,
-    /// Periods of pulses in a second.
-    pub pwm_hz: u32,
-}
-
-impl Default for Pins {
-    fn default() -> Self {
-        Self { places: BTreeMap::new(), adc: None, pwm_hz: 1000 }
-    }
+    /// Periods of pulses in a second; `None`: as the setting `pwm_period` says.
+    pub pwm_hz: Option<u32>,
 }
 
 /// What a pin is on this machine.
@@ -232,8 +226,8 @@ pub struct AnalogPlace {
 pub struct Serial {
     /// The tty.
     pub device: PathBuf,
-    /// Bits in a second.
-    pub bitrate: u32,
+    /// Bits in a second; `None`: as the setting `bitrate` says.
+    pub bitrate: Option<u32>,
 }
 
 /// Whose time scripts go by.

@@ -51,6 +51,10 @@ trait Device: Send {
 /// What a script wants of its pins.
 #[derive(Debug)]
 pub(crate) enum Order {
+    /// Settings are known: what was ordered before is done now. Pulses have this period.
+    Begin {
+        period: Duration,
+    },
     Mode(u8, PinMode),
     Write(u8, Level),
     Pulse(u8, u16),
@@ -68,7 +72,8 @@ pub(crate) struct Board {
 }
 
 impl Board {
-    /// Starts the thread. `tell` is called on it. `sys` is where sysfs is mounted, `dev` where devices are.
+    /// Starts the thread, which waits for [`Order::Begin`]. `tell` is called on it. `sys` is where sysfs is mounted,
+    /// `dev` where devices are.
     ///
     /// # Errors
     /// When the system has no thread to give.
@@ -78,20 +83,21 @@ impl Board {
         tell: impl Fn(News) + Send + 'static,
     ) -> io::Result<Self> {
         let (orders, received) = channel();
-        let device = |place: &PinPlace| -> Box<dyn Device> {
-            match place {
-                PinPlace::Gpio { chip, line } => Box::new(gpio::Line::new(dev.join(chip), *line)),
-                PinPlace::Pwm { chip, channel } => Box::new(sysfs::Pulse::new(sys, chip, *channel, pins.pwm_hz)),
-                PinPlace::Simulated(path) => Box::new(sysfs::Simulated::new(path.clone())),
-            }
+        let (pins, sys, dev) = (pins.clone(), sys.to_owned(), dev.to_owned());
+        let work = move || {
+            let mut early = Vec::new();
+            let period = loop {
+                match received.recv() {
+                    Ok(Order::Begin { period }) => break period,
+                    Ok(order) => early.push(order),
+                    Err(_) => return,
+                }
+            };
+            let mut desk = Desk::new(&pins, (&sys, &dev), period, (received, Box::new(tell)));
+            early.iter().for_each(|order| desk.obey(order));
+            desk.work();
         };
-        let mut desk = Desk {
-            pins: pins.places.iter().map(|(pin, place)| (*pin, Pin::new(device(place)))).collect(),
-            adc: pins.adc.as_ref().map(|place: &AnalogPlace| Adc::new(sysfs::Analog::new(sys, place))),
-            orders: received,
-            tell: Box::new(tell),
-        };
-        std::thread::Builder::new().name("midge-pins".into()).spawn(move || desk.work())?;
+        std::thread::Builder::new().name("midge-pins".into()).spawn(work)?;
         Ok(Self { orders })
     }
 
@@ -131,10 +137,28 @@ struct Desk {
     pins: BTreeMap<u8, Pin>,
     adc: Option<Adc>,
     orders: Receiver<Order>,
-    tell: Box<dyn Fn(News) + Send>,
+    tell: Tell,
 }
 
+type Tell = Box<dyn Fn(News) + Send>;
+
 impl Desk {
+    fn new(pins: &Pins, (sys, dev): (&Path, &Path), period: Duration, (orders, tell): (Receiver<Order>, Tell)) -> Self {
+        let device = |place: &PinPlace| -> Box<dyn Device> {
+            match place {
+                PinPlace::Gpio { chip, line } => Box::new(gpio::Line::new(dev.join(chip), *line)),
+                PinPlace::Pwm { chip, channel } => Box::new(sysfs::Pulse::new(sys, chip, *channel, period)),
+                PinPlace::Simulated(path) => Box::new(sysfs::Simulated::new(path.clone())),
+            }
+        };
+        Self {
+            pins: pins.places.iter().map(|(pin, place)| (*pin, Pin::new(device(place)))).collect(),
+            adc: pins.adc.as_ref().map(|place: &AnalogPlace| Adc::new(sysfs::Analog::new(sys, place))),
+            orders,
+            tell,
+        }
+    }
+
     fn work(&mut self) {
         loop {
             let looks = self.pins.values().any(|pin| pin.is_input) || self.adc.is_some();
@@ -150,6 +174,7 @@ impl Desk {
 
     fn obey(&mut self, order: &Order) {
         let number = match order {
+            Order::Begin { .. } => return,
             Order::Mode(pin, _) | Order::Write(pin, _) | Order::Pulse(pin, _) => *pin,
         };
         let Some(pin) = self.pins.get_mut(&number) else {
@@ -157,6 +182,7 @@ impl Desk {
             return (self.tell)(News::Trouble(words));
         };
         let done = match order {
+            Order::Begin { .. } => Ok(()),
             Order::Mode(_, mode) => {
                 pin.is_input = *mode != PinMode::Output;
                 pin.level = None;
@@ -226,7 +252,9 @@ mod tests {
         let board = Board::start(pins, (&folder.join("sys"), &folder.join("dev")), move |said| {
             drop(sender.send(said));
         });
-        (board.unwrap(), news)
+        let board = board.unwrap();
+        board.order(Order::Begin { period: Duration::from_millis(1) });
+        (board, news)
     }
 
     fn next(news: &Receiver<News>) -> String {
@@ -276,7 +304,7 @@ mod tests {
         let pins = Pins {
             places: [(12, PinPlace::Pwm { chip: "pwmchip0".into(), channel: 1 })].into(),
             adc: Some(AnalogPlace { device: "iio:device0".into(), channel: 3, full: 4095 }),
-            pwm_hz: 1000,
+            ..Pins::default()
         };
         let (board, news) = board(folder.path(), &pins);
         assert_eq!(next(&news), "Adc(Some(511))");

@@ -6,6 +6,8 @@ use node::settings::Settings;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+/// What `pwm_period` counts in.
+const PWM_UNIT_NANOS: u64 = 200;
 const NTP_PORT: u16 = 123;
 /// The word for settings that name nothing.
 const NONE: &str = "none";
@@ -58,6 +60,25 @@ pub(super) fn mdns(settings: &Settings, file: Option<&Mdns>, known: &[Interface]
     Ok(Some(Mdns { name, interfaces: interfaces.into_iter().map(str::to_owned).collect() }))
 }
 
+/// Bits in a second on the serial line.
+pub(super) fn bitrate(settings: &Settings) -> u32 {
+    u32::try_from(settings.number("bitrate")).unwrap_or_default()
+}
+
+/// How long a period of pulses is. `file` is what the configuration file says, which a setting can't say as exactly.
+pub(super) fn pulse_period(settings: &Settings, file: Option<u32>) -> Duration {
+    let period = settings.number("pwm_period").unsigned_abs();
+    match file.filter(|hz| pwm_period(*hz) == period) {
+        Some(hz) => Duration::from_nanos(1_000_000_000 / u64::from(hz.max(1))),
+        None => Duration::from_nanos(period.saturating_mul(PWM_UNIT_NANOS)),
+    }
+}
+
+/// The setting for so many periods in a second.
+fn pwm_period(hz: u32) -> u64 {
+    (1_000_000_000 / PWM_UNIT_NANOS).div_ceil(u64::from(hz.max(1))).max(1)
+}
+
 /// What the configuration file says of things that settings name, too. What does not fit into a setting is only not
 /// shown there.
 pub(crate) fn presets(config: &Config) -> Vec<(String, String)> {
@@ -82,7 +103,9 @@ pub(crate) fn presets(config: &Config) -> Vec<(String, String)> {
     if config.mdns.is_some() {
         said.push(("mdns_mode", "1".to_owned()));
     }
-    said.extend(config.serial.as_ref().map(|serial| ("bitrate", serial.bitrate.to_string())));
+    let bitrate = config.serial.as_ref().and_then(|serial| serial.bitrate);
+    said.extend(bitrate.map(|bitrate| ("bitrate", bitrate.to_string())));
+    said.extend(config.pins.pwm_hz.map(|hz| ("pwm_period", pwm_period(hz).to_string())));
     let mut fitting = Settings::new("");
     said.retain(|(name, value)| fitting.set(name, value).is_ok());
     said.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
@@ -141,6 +164,17 @@ mod tests {
         assert_eq!(on("2", Some(&file)), Ok(Some(mdns_on("cabin", "ap0"))));
         let elsewhere = set(&[("mdns_mode", "2"), ("network", "10.9.9.0")]);
         assert!(mdns(&elsewhere, None, &known).unwrap_err().contains("10.9.9.0/24"));
+    }
+
+    #[test]
+    fn pulses_and_the_serial_line_are_as_the_settings_say() {
+        assert_eq!((bitrate(&set(&[])), bitrate(&set(&[("bitrate", "9600")]))), (115_200, 9600));
+        let micros = |lines: &[(&str, &str)], file| pulse_period(&set(lines), file).as_nanos() as f64 / 1000.0;
+        assert_eq!((micros(&[], None), micros(&[("pwm_period", "100000")], None)), (1000.0, 20_000.0));
+        // What the file says is exact where the setting is rounded, unless a script has set another.
+        let rounded = pwm_period(900_000).to_string();
+        assert_eq!(micros(&[("pwm_period", &rounded)], Some(900_000)), 1.111);
+        assert_eq!(micros(&[("pwm_period", "5000")], Some(900_000)), 1000.0);
     }
 
     #[test]

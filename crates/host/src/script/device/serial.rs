@@ -5,8 +5,9 @@ use rustix::termios::{self, OptionalActions};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 /// Whom the line belongs to.
@@ -28,13 +29,29 @@ const REOPEN: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(crate) struct SerialLine {
     unsent: SyncSender<bytes::Bytes>,
+    bitrate: SyncSender<u32>,
 }
 
-/// Where the writer finds the port; `None` while it is closed.
-type Port = Arc<Mutex<Option<File>>>;
+/// Where the writer finds the port.
+type Port = Arc<(Mutex<Door>, Condvar)>;
+
+#[derive(Debug, Default)]
+enum Door {
+    /// Nobody has tried yet: what is to be written waits.
+    #[default]
+    Opening,
+    Open(File),
+    Closed,
+}
+
+fn set(port: &Port, door: Door) {
+    *port.0.lock().unwrap_or_else(PoisonError::into_inner) = door;
+    port.1.notify_all();
+}
 
 impl SerialLine {
-    /// Starts a thread that reads and one that writes. `tell` is called on the first.
+    /// Starts a thread that reads and one that writes, which wait for [`SerialLine::begin`]. `tell` is called on the
+    /// first.
     ///
     /// # Errors
     /// When the system has no threads to give.
@@ -44,13 +61,23 @@ impl SerialLine {
         tell: impl Fn(News) -> bool + Send + 'static,
     ) -> io::Result<Self> {
         let (unsent, texts) = sync_channel(UNSENT_MAX);
+        let (bitrate, begun) = sync_channel(1);
         let port: Port = Arc::default();
-        let (config, shared) = (serial.clone(), Arc::clone(&port));
-        std::thread::Builder::new()
-            .name("midge-serial".into())
-            .spawn(move || read_for_ever(&config, belongs, &shared, &tell))?;
+        let (device, shared) = (serial.device.clone(), Arc::clone(&port));
+        std::thread::Builder::new().name("midge-serial".into()).spawn(move || {
+            if let Ok(bitrate) = begun.recv() {
+                read_for_ever((&device, bitrate), belongs, &shared, &tell);
+            }
+            set(&shared, Door::Closed);
+        })?;
         std::thread::Builder::new().name("midge-serial-out".into()).spawn(move || write_for_ever(&texts, &port))?;
-        Ok(Self { unsent })
+        Ok(Self { unsent, bitrate })
+    }
+
+    /// Settings are known: the line is opened, with so many bits in a second. To be said once.
+    pub(crate) fn begin(&self, bitrate: u32) {
+        // There is room for it: nobody else says so.
+        let _ = self.bitrate.try_send(bitrate);
     }
 
     /// Writes; `false`: the line does not take any more, and this is lost.
@@ -59,33 +86,32 @@ impl SerialLine {
     }
 }
 
-fn open(serial: &Serial) -> io::Result<File> {
+fn open((device, bitrate): (&Path, u32)) -> io::Result<File> {
     let file = File::options()
         .read(true)
         .write(true)
         .custom_flags(rustix::fs::OFlags::NOCTTY.bits().cast_signed())
-        .open(&serial.device)?;
+        .open(device)?;
     let mut settings = termios::tcgetattr(&file)?;
     settings.make_raw();
-    settings.set_speed(serial.bitrate)?;
+    settings.set_speed(bitrate)?;
     termios::tcsetattr(&file, OptionalActions::Now, &settings)?;
     Ok(file)
 }
 
-fn read_for_ever(serial: &Serial, belongs: Use, port: &Port, tell: &dyn Fn(News) -> bool) {
+fn read_for_ever(line: (&Path, u32), belongs: Use, port: &Port, tell: &dyn Fn(News) -> bool) {
     let mut is_troubled = false;
     loop {
-        let trouble = match open(serial).and_then(|file| Ok((file.try_clone()?, file))) {
+        let trouble = match open(line).and_then(|file| Ok((file.try_clone()?, file))) {
             Ok((own, writers)) => {
                 is_troubled = false;
-                *port.lock().unwrap_or_else(PoisonError::into_inner) = Some(writers);
-                let trouble = read(own, belongs, tell);
-                *port.lock().unwrap_or_else(PoisonError::into_inner) = None;
-                trouble
+                set(port, Door::Open(writers));
+                read(own, belongs, tell)
             }
             Err(error) => error,
         };
-        let words = format!("serial line {}: {trouble}", serial.device.display());
+        set(port, Door::Closed);
+        let words = format!("serial line {}: {trouble}", line.0.display());
         let news = if std::mem::replace(&mut is_troubled, true) { None } else { Some(News::Trouble(words)) };
         if news.is_some_and(|news| !tell(news)) {
             return;
@@ -136,7 +162,11 @@ fn read(mut file: File, belongs: Use, tell: &dyn Fn(News) -> bool) -> io::Error 
 fn write_for_ever(texts: &Receiver<bytes::Bytes>, port: &Port) {
     while let Ok(text) = texts.recv() {
         // Written outside the lock: a line that stands still must not keep the reader from closing it.
-        let file = port.lock().unwrap_or_else(PoisonError::into_inner).as_ref().and_then(|file| file.try_clone().ok());
+        let door = port.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_opening = |door: &mut Door| matches!(door, Door::Opening);
+        let door = port.1.wait_while(door, is_opening).unwrap_or_else(PoisonError::into_inner);
+        let file = if let Door::Open(file) = &*door { file.try_clone().ok() } else { None };
+        drop(door);
         if let Some(mut file) = file {
             // The reader finds out what is wrong with it.
             let _ = file.write_all(&text);
@@ -158,8 +188,10 @@ mod tests {
         let device = ptsname(&other_end, Vec::new()).unwrap().into_string().unwrap().into();
         let mut other_end = File::from(other_end);
         let (sender, news) = channel();
-        let serial = Serial { device, bitrate: 115_200 };
+        let serial = Serial { device, bitrate: None };
         let line = SerialLine::start(&serial, Use::Script, move |said| sender.send(said).is_ok()).unwrap();
+        assert!(line.send("early\r\n".into()), "what is said before it begins waits");
+        line.begin(9600);
         let next = || format!("{:?}", news.recv_timeout(Duration::from_secs(10)).expect("news"));
         // Until the port is open and raw, the terminal would answer by itself.
         std::thread::sleep(Duration::from_millis(300));
@@ -168,9 +200,9 @@ mod tests {
         let expected = ["one", "two", "three"].map(|text| format!("Line({:?})", text.as_bytes()));
         assert_eq!([next(), next(), next()], expected);
         assert!(line.send("hello\r\n".into()));
-        let mut heard = [0; 7];
+        let mut heard = [0; 14];
         other_end.read_exact(&mut heard).unwrap();
-        assert_eq!(&heard, b"hello\r\n");
+        assert_eq!(&heard, b"early\r\nhello\r\n");
         drop(other_end);
         assert!(next().contains("serial line"), "its end is told");
     }
@@ -186,8 +218,9 @@ mod tests {
     #[test]
     fn a_line_that_is_not_there_is_named_once() {
         let (sender, news) = channel();
-        let serial = Serial { device: "/nowhere/tty".into(), bitrate: 9600 };
-        let _line = SerialLine::start(&serial, Use::Script, move |said| sender.send(said).is_ok()).unwrap();
+        let serial = Serial { device: "/nowhere/tty".into(), bitrate: None };
+        let line = SerialLine::start(&serial, Use::Script, move |said| sender.send(said).is_ok()).unwrap();
+        line.begin(9600);
         let said = format!("{:?}", news.recv_timeout(Duration::from_secs(10)).unwrap());
         assert!(said.contains("/nowhere/tty"), "{said}");
         assert!(news.recv_timeout(REOPEN + Duration::from_millis(500)).is_err());

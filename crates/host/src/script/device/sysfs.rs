@@ -28,8 +28,8 @@ const EXPORT_WAIT: Duration = Duration::from_millis(20);
 const EXPORT_LOOKS: u32 = 10;
 
 impl Pulse {
-    pub(super) fn new(sys: &Path, chip: &str, channel: u32, hz: u32) -> Self {
-        let period_nanos = 1_000_000_000 / u64::from(hz.max(1));
+    pub(super) fn new(sys: &Path, chip: &str, channel: u32, period: Duration) -> Self {
+        let period_nanos = u64::try_from(period.as_nanos()).unwrap_or(u64::MAX);
         Self { chip: sys.join("class/pwm").join(chip), channel, period_nanos, is_ready: false }
     }
 
@@ -69,7 +69,7 @@ impl Device for Pulse {
 
     fn set_pulse(&mut self, per_mille: u16) -> io::Result<()> {
         let files = self.prepare()?;
-        let duty = self.period_nanos * u64::from(per_mille.min(1000)) / 1000;
+        let duty = self.period_nanos.saturating_mul(u64::from(per_mille.min(1000))) / 1000;
         let written = write(&files.join("duty_cycle"), &duty.to_string());
         // Whoever unexported it meanwhile finds it prepared anew the next time.
         self.is_ready = written.is_ok();
