@@ -504,6 +504,17 @@ def the_time_is_set_asked_for_and_shown(workdir):
     assert abs(ahead()) < 3 and not asked
     console.ask("set ntp_timezone 1")
     assert abs(ahead() - 3600) < 3
+    # Who has a script is told the time without a server, too, as consoles show it.
+    port = free_port()
+    console.ask(f"script {port} run")
+    nc(port, 'on init do subscribe local "$SYS/broker/time"\n'
+             'on topic local "$SYS/broker/time" do publish local told $this_data retained\n')
+    console.hear()
+    told = site.talk("mosquitto_sub", "-t", "told", "-C", "4", "-W", "20").stdout.split()
+    seconds = [sum(int(part) * unit for part, unit in zip(text.split(":"), (3600, 60, 1))) for text in told]
+    assert all((after - before) % 86_400 == 1 for before, after in zip(seconds[1:], seconds[2:])), told
+    assert seconds[-1] // 3600 == (time.gmtime().tm_hour + 1) % 24 or time.gmtime().tm_min in (0, 59), told
+    console.ask("script delete")
     console.ask("set ntp_interval 1")
     assert console.ask(f"set ntp_server 127.0.0.1:{ports[0]}").startswith("NTP server set to 127.0.0.1")
     until("the server's time is here", lambda: abs(ahead() - 3600 - 7200) < 3)

@@ -76,6 +76,8 @@ pub struct Surroundings {
     found_zone: OnceCell<TimeZone>,
     clock_set: Option<rules::Clock>,
     look_at_zone: Instant,
+    /// The second that `$SYS/broker/time` has told last.
+    announced: Option<i64>,
     web: Web,
     remote: Option<Remote>,
     place: String,
@@ -171,6 +173,7 @@ impl Surroundings {
             found_zone: OnceCell::new(),
             clock_set: None,
             look_at_zone: Instant::default(),
+            announced: None,
             web,
             remote: None,
             place: String::new(),
@@ -299,7 +302,8 @@ impl Surroundings {
 
     /// The time has come.
     pub fn handle_timeout(&mut self, now: Now, node: &mut Node) {
-        if self.look_at_zone <= now.instant {
+        let has_new_script = self.announced.is_none() && node.script().text().is_some();
+        if self.look_at_zone <= now.instant || (self.is_settled && has_new_script) {
             self.tell_time(now, node);
         }
         if self.is_settled && self.look_at_network <= now.instant {
@@ -319,9 +323,28 @@ impl Surroundings {
         }
         let quarter = Duration::from_millis((QUARTER_MILLIS - millis.rem_euclid(QUARTER_MILLIS)).unsigned_abs());
         self.look_at_zone = now.instant + ZONE_INTERVAL.min(quarter);
-        if self.correction.is_some() {
-            announce_time(now, &at.to_zoned(zone.clone()).strftime("%H:%M:%S").to_string(), node);
-            self.look_at_zone = now.instant + Duration::from_millis(1000 - millis.rem_euclid(1000).unsigned_abs());
+        // Whoever has a script may have got used to it at the old broker; nobody else is woken each second.
+        if self.correction.is_some() || node.script().text().is_some() {
+            self.announce_time(now, node);
+        } else {
+            self.announced = None;
+        }
+    }
+
+    /// Each second once; the next one is waited for.
+    fn announce_time(&mut self, now: Now, node: &mut Node) {
+        let Some(local) = node.local_millis(now) else { return };
+        self.look_at_zone = now.instant + Duration::from_millis(1000 - local.rem_euclid(1000).unsigned_abs());
+        let second = local.div_euclid(1000);
+        if self.announced.replace(second) == Some(second) {
+            return;
+        }
+        let of_day = second.rem_euclid(86_400);
+        let text = format!("{:02}:{:02}:{:02}", of_day / 3600, of_day / 60 % 60, of_day % 60);
+        let topic = Topic::parse("$SYS/broker/time").ok();
+        let message = topic.and_then(|topic| Message::new(topic, text.as_bytes(), MessageOptions::default()).ok());
+        if let Some(message) = message {
+            node.handle(now, NodeInput::Announce { message: &message });
         }
     }
 
@@ -460,14 +483,6 @@ impl Surroundings {
         if let Some(remote) = &self.remote {
             remote.order(order);
         }
-    }
-}
-
-fn announce_time(now: Now, text: &str, node: &mut Node) {
-    let topic = Topic::parse("$SYS/broker/time").ok();
-    let message = topic.and_then(|topic| Message::new(topic, text.as_bytes(), MessageOptions::default()).ok());
-    if let Some(message) = message {
-        node.handle(now, NodeInput::Announce { message: &message });
     }
 }
 

@@ -218,6 +218,12 @@ impl Node {
         self.tell_clock(now);
     }
 
+    /// Local milliseconds since 1970 as scripts and consoles know the time; `None` while it is not known.
+    pub fn local_millis(&self, now: Now) -> Option<i64> {
+        let offset = self.clock.offset()?;
+        Some(i64::try_from(now.wall.0).unwrap_or(i64::MAX).saturating_add(offset))
+    }
+
     fn tell_clock(&mut self, now: Now) {
         self.script.handle(now, script::Input::Clock(self.clock.as_rules()), &self.broker);
     }

@@ -175,8 +175,7 @@ pub(super) const SECTIONS: &[Section] = &[
     Section {
         name: "ntp",
         is_list: false,
-        doc: "Whose time scripts go by, if not the machine's. The machine's clock is never set. Once the server has \
-              answered, `$SYS/broker/time` tells the local time each second.",
+        doc: "Whose time scripts go by, if not the machine's. The machine's clock is never set.",
         keys: NTP,
     },
     Section {
