@@ -168,6 +168,12 @@ fn steps() -> Vec<Step> {
         },
         Step {
             ring: 4,
+            name: "what mosquitto lets one choose",
+            needs: &[Program("mosquitto"), Program("mosquitto_passwd")],
+            command: |target| python("tests/real/choices.py", target),
+        },
+        Step {
+            ring: 4,
             name: "clients that prove their password",
             needs: &[],
             command: |target| python("tests/real/scram.py", target),

@@ -12,7 +12,6 @@ use mio::net::UnixStream;
 use mqtt::{Message, MessageOptions, Now, QoS};
 use node::{BridgeTerms, Input, Node, Role};
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -141,10 +140,17 @@ impl Bridges {
         }
     }
 
+    /// Other limits, for bridges that begin from now on; [`Bridges::replace`] begins those anew that they concern.
+    pub fn set_limits(&mut self, limits: &config::Limits) {
+        (self.packet_max, self.in_flight_max) = (limits.packet_max, limits.inflight_max);
+    }
+
     /// Exactly these bridges from now on; those that stay the same do not notice.
     pub fn replace(&mut self, now: Now, wanted: Vec<config::Bridge>, node: &mut Node, log: &mut Log) {
-        let (stay, go): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.running).into_iter().partition(|bridge| wanted.contains(&bridge.config));
+        let is_same = |bridge: &Bridge| {
+            wanted.contains(&bridge.config) && bridge.relay == bridge.config.relay(&self.machine, self.packet_max)
+        };
+        let (stay, go): (Vec<_>, Vec<_>) = std::mem::take(&mut self.running).into_iter().partition(is_same);
         self.running = stay;
         for bridge in go {
             // What waits in the session is still wanted if another bridge has it from now on, whatever that is called.
@@ -321,30 +327,5 @@ impl Bridge {
         if let Some(Ok(message)) = topic.map(|topic| Message::new(topic, payload, options)) {
             node.handle(now, Input::Announce { message: &message });
         }
-    }
-}
-
-/// Reads the bridges again from the file of the configuration.
-#[derive(Clone, Debug)]
-pub(crate) struct Reloader {
-    source: Option<PathBuf>,
-    bus: Bus,
-}
-
-impl Reloader {
-    pub(crate) fn new(source: Option<PathBuf>, bus: Bus) -> Self {
-        Self { source, bus }
-    }
-
-    /// Puts what the file says now into force.
-    ///
-    /// # Errors
-    /// When it can't be used: all bridges stay as they are, and the log says so too.
-    pub(crate) fn reload(&self) -> Result<(), String> {
-        let Some(source) = &self.source else { return Ok(()) };
-        let read = config::read(source).into_config().map(|config| config.bridges).map_err(|report| report.to_string());
-        let told = read.as_ref().map(|_| ()).map_err(Clone::clone);
-        self.bus.send(Command::Bridges(read));
-        told
     }
 }

@@ -16,7 +16,7 @@ pub use paths::{MailboxState, Paths, Servers};
 pub use socket::{Peer, Socketed};
 pub use storage::{Behind, Storage};
 
-use crate::access::{self, Gate, LoadError, Realms};
+use crate::access::{self, Gate, Realms};
 use crate::bridge::{self, Bridges};
 use crate::clock::Clock;
 use crate::config::{self, Level};
@@ -26,6 +26,7 @@ use crate::gateway;
 use crate::listing;
 use crate::log::Log;
 use crate::mailbox;
+use crate::reload::Fresh;
 use crate::script::{self, Surroundings};
 use crate::status;
 use crate::store::StoreError;
@@ -57,8 +58,12 @@ pub enum Command {
     Script(script::News),
     /// News of a bridge.
     Bridge(bridge::News),
-    /// Exactly these bridges from now on, or what is wrong with the file.
-    Bridges(Result<Vec<config::Bridge>, String>),
+    /// Exactly these bridges from now on.
+    Bridges(Vec<config::Bridge>),
+    /// The configuration was read again.
+    Fresh(Box<Fresh>),
+    /// It can't be used: what is wrong with it.
+    Stale(String),
     /// Read again what may change while the site runs: the script's file.
     Reload,
     /// News from a console.
@@ -69,12 +74,8 @@ pub enum Command {
     Resolved(Servers),
     /// A batch of news from a gateway.
     Gateway(Vec<gateway::News>),
-    /// How connections are treated that come from now on, listener by listener.
-    Manners(Vec<Result<Option<gateway::Manner>, TlsError>>),
     /// A password has been checked.
     Checked(access::Checked),
-    /// The files of passwords and access rules were read again.
-    Rules(Result<Realms, LoadError>),
     /// A question from the control socket; the asker may have gone.
     Control(Request, SyncSender<Reply>),
     /// Is anybody there?
@@ -331,7 +332,6 @@ impl Driver {
                 }
             }
             Command::Tell(words) => self.log.line(now.wall, Level::Notice, words),
-            Command::Manners(manners) => self.set_manners(now, manners),
             Command::Bridge(news) => {
                 let is_end = news.is_end();
                 if let Some(caller) = self.bridges.news(now, news, &mut self.node, &mut self.log) {
@@ -341,12 +341,11 @@ impl Driver {
                     self.end_orphans(now);
                 }
             }
-            Command::Bridges(Ok(wanted)) => {
-                self.bridges.replace(now, wanted, &mut self.node, &mut self.log);
-                self.end_orphans(now);
-            }
-            Command::Bridges(Err(why)) => {
-                self.log.line(now.wall, Level::Error, format_args!("The bridges stay as they were: {why}"));
+            Command::Bridges(wanted) => self.replace_bridges(now, wanted),
+            Command::Fresh(fresh) => self.refresh(now, *fresh),
+            Command::Stale(why) => {
+                self.begin_reload(now);
+                self.log.line(now.wall, Level::Error, format_args!("The old configuration stays in force: {why}"));
             }
             Command::Script(news) => self.script.news(now, news, &mut self.node, &mut self.log),
             Command::Reload => self.script.reload(now, &mut self.node, &mut self.log, Begin::Now),
@@ -361,11 +360,48 @@ impl Driver {
                 let _ = asker.send(reply);
             }
             Command::Checked(checked) => self.password_checked(now, checked),
-            Command::Rules(loaded) => self.replace_rules(now, loaded),
             Command::Nothing => {}
             Command::Stop => return Some(Ending::Stopped),
         }
         None
+    }
+
+    fn replace_bridges(&mut self, now: Now, wanted: Vec<config::Bridge>) {
+        self.bridges.replace(now, wanted, &mut self.node, &mut self.log);
+        self.end_orphans(now);
+    }
+
+    fn begin_reload(&mut self, now: Now) {
+        self.log.line(now.wall, Level::Notice, "Reloading config.");
+        if let Err(error) = self.log.reopen() {
+            self.log.line(now.wall, Level::Error, format_args!("The log can't be opened again: {error}."));
+        }
+    }
+
+    /// The configuration has been read again, and all of it can be used.
+    fn refresh(&mut self, now: Now, fresh: Fresh) {
+        let Fresh { config, realms, manners, log, later } = fresh;
+        self.begin_reload(now);
+        if self.gate.lacks_workers(&realms) {
+            let bus = self.event_loop.bus();
+            if let Err(error) = self.gate.employ(move |checked| bus.send(Command::Checked(checked))) {
+                let words = format_args!("The old configuration stays in force: no threads for passwords: {error}.");
+                return self.log.line(now.wall, Level::Error, words);
+            }
+        }
+        if let Some(log) = log {
+            self.log.flush();
+            self.log = log;
+        }
+        self.node.configure(crate::limits::admitting(&config, &realms), config.site.sys_interval);
+        self.clients.configure(&config.listeners, Admission::of(&config.limits));
+        self.replace_rules(now, realms);
+        self.set_manners(now, manners);
+        self.bridges.set_limits(&config.limits);
+        self.replace_bridges(now, config.bridges);
+        for words in later {
+            self.log.line(now.wall, Level::Warning, format_args!("{words}."));
+        }
     }
 
     fn end_orphans(&mut self, now: Now) {
@@ -701,18 +737,7 @@ impl Driver {
     }
 
     /// Other files are in force; whoever may still be here does not notice.
-    fn replace_rules(&mut self, now: Now, loaded: Result<Realms, LoadError>) {
-        self.log.line(now.wall, Level::Notice, "Reloading config.");
-        if let Err(error) = self.log.reopen() {
-            self.log.line(now.wall, Level::Error, format_args!("The log can't be opened again: {error}."));
-        }
-        let realms = match loaded {
-            Ok(realms) => realms,
-            Err(error) => {
-                let words = format_args!("The old passwords and access rules stay in force: {error}");
-                return self.log.line(now.wall, Level::Error, words);
-            }
-        };
+    fn replace_rules(&mut self, now: Now, realms: Realms) {
         let before = self.gate.replace(realms);
         let policy = self.gate.realms().policy();
         self.node.handle(now, Input::Policy { policy: policy.as_ref() });
@@ -721,6 +746,9 @@ impl Driver {
             if !self.gate.stays(conn, guest, &before) {
                 gone.push(conn);
             }
+        }
+        if before.are_open() {
+            gone.extend(self.clients.unasked().filter(|(_, at)| !self.gate.takes_unasked(*at)).map(|(conn, _)| conn));
         }
         for conn in gone {
             self.revoke(now, conn);

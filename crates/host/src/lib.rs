@@ -23,6 +23,7 @@ pub mod log;
 pub mod mailbox;
 mod metrics;
 pub mod privileges;
+mod reload;
 mod resolve;
 pub mod restart;
 pub mod script;

@@ -1,4 +1,5 @@
 //! From the operator's words to what each core wants to be told.
+use crate::access::Realms;
 use crate::config::{Config, ConsoleBind, Limits, QueueFull};
 use mqtt::FilterBuf;
 use std::num::NonZeroU16;
@@ -44,6 +45,12 @@ pub(crate) fn broker(config: &Config) -> node::BrokerConfig {
         topic_levels_max: limits.topic_levels_max,
         ..node::BrokerConfig::default()
     }
+}
+
+/// The broker's limits, under which all come in or are asked who they are.
+pub(crate) fn admitting(config: &Config, realms: &Realms) -> node::BrokerConfig {
+    let admission = if realms.are_open() { node::Admission::All } else { node::Admission::Verified };
+    node::BrokerConfig { admission, ..broker(config) }
 }
 
 /// The mesh's limits and rights.

@@ -1,6 +1,6 @@
 //! A running site, as a program holds it: start, ask, stop.
-use crate::access::{Gate, LoadError, Realms, Reloader};
-use crate::bridge::{self, Bridges};
+use crate::access::{Gate, LoadError, Realms};
+use crate::bridge::Bridges;
 use crate::clock::Clock;
 use crate::config::{Bind, Config, ConsoleBind, Listener, MQTT_PORT};
 use crate::console::{ConsoleServer, Consoles, Lobby, Rebirth};
@@ -13,6 +13,7 @@ use crate::identity::{self, IdentityError};
 use crate::log::Log;
 use crate::mailbox::Mailbox;
 use crate::privileges::{self, PidFile};
+use crate::reload::Reloader;
 use crate::resolve;
 use crate::restart::Plan;
 use crate::script::{Neighbourhood, Surroundings};
@@ -137,9 +138,6 @@ fn system(what: &'static str) -> impl FnOnce(io::Error) -> StartError {
     move |error| StartError::System { what, error }
 }
 
-/// What reads passwords and access rules again, and what the bridges.
-type Reloaders = (Reloader, bridge::Reloader);
-
 fn start_driver(driver: Driver) -> Result<JoinHandle<Ending>, StartError> {
     let thread = std::thread::Builder::new().name("midge-driver".into());
     thread.spawn(move || driver.run()).map_err(system("can't start the driver's thread"))
@@ -149,8 +147,7 @@ fn start_driver(driver: Driver) -> Result<JoinHandle<Ending>, StartError> {
 #[derive(Debug)]
 pub struct Site {
     bus: Bus,
-    doors: Vec<Listener>,
-    reloaders: Reloaders,
+    reloader: Reloader,
     listeners: Vec<SocketAddr>,
     thread: Option<JoinHandle<Ending>>,
     _control: ControlSocket,
@@ -181,7 +178,6 @@ impl Site {
         let token = identity::load_token(&data)?;
         let (mut store, opened) =
             if config.site.persistence { Store::open(&data, config.site.sync)? } else { Store::in_memory(&data)? };
-        let doors = config.listeners.clone();
         let mut builder = Builder { now: clock.now(), clock, config, key, log, members: Members::default() };
         builder.log.line(builder.now.wall, crate::config::Level::Notice, starting());
         let mut damaged: Vec<String> =
@@ -195,8 +191,8 @@ impl Site {
         let consoles = builder.consoles(&node, bus.clone())?;
         let storage = start_storage(store, bus.clone())?;
         let gate = open_gate(realms, bus.clone())?;
-        let reloaders = builder.reloaders(&bus);
-        let control = serve_control(&data, consoles.lobby(), bus.clone(), reloaders.clone())
+        let reloader = Reloader::new(&builder.config, bus.clone());
+        let control = serve_control(&data, consoles.lobby(), bus.clone(), reloader.clone())
             .map_err(system("can't open the control socket"))?;
         let http = builder.http(&bus)?;
         let bridges = builder.bridges(bus.clone())?;
@@ -225,8 +221,7 @@ impl Site {
         let thread = start_driver(driver)?;
         Ok(Self {
             bus,
-            doors,
-            reloaders,
+            reloader,
             listeners,
             thread: Some(thread),
             _control: control,
@@ -269,16 +264,14 @@ impl Site {
     }
 
     /// A switch that reads what may change while the site runs again, on the thread that uses it, as SIGHUP does: the
-    /// script, passwords and access rules, certificates, keys and revocation lists, bridges. Connections that come from
-    /// then on are treated accordingly. Files that can't be used leave what was there before, and a line in the log.
+    /// configuration with its bridges, the script, passwords and access rules, certificates, keys and revocation lists.
+    /// Connections that come from then on are treated accordingly. A configuration, or a file of passwords or rules,
+    /// that can't be used leaves everything as it was, and a line in the log.
     pub fn reloader(&self) -> impl Fn() + Send + Sync + use<> {
-        let (bus, doors, (access, bridges)) = (self.bus.clone(), self.doors.clone(), self.reloaders.clone());
+        let reloader = self.reloader.clone();
         move || {
-            bus.send(Command::Reload);
-            bus.send(Command::Manners(doors.iter().map(Manner::of).collect()));
             // What is wrong with the files is in the log.
-            let _ = access.reload();
-            let _ = bridges.reload();
+            let _ = reloader.reload();
         }
     }
 
@@ -324,15 +317,9 @@ fn tcp_address(bind: &Bind) -> Option<SocketAddr> {
 
 /// The listeners.
 fn open_doors(config: &Config, event_loop: &Loop) -> Result<Clients, StartError> {
-    let limits = &config.limits;
-    let admission = Admission {
-        connections_max: limits.connections_max,
-        per_address_max: limits.connections_per_address_max,
-        per_address_rate_max: limits.connection_rate_per_address_max,
-    };
     let door = |listener: &Listener| Ok((listener.clone(), Manner::of(listener)?));
     let doors = config.listeners.iter().map(door).collect::<Result<Vec<_>, TlsError>>()?;
-    Ok(event_loop.listen(doors, admission)?)
+    Ok(event_loop.listen(doors, Admission::of(&config.limits))?)
 }
 
 /// The same, unless settings say where: those are known once the store is open, which is not done with root's rights.
@@ -401,14 +388,13 @@ fn serve_http(bind: SocketAddr, bus: Bus) -> Result<HttpServer, StartError> {
         .map_err(|error| StartError::Listen { address: Bind::Tcp(bind), error })
 }
 
-fn serve_control(data: &Path, lobby: Lobby, bus: Bus, (access, bridges): Reloaders) -> io::Result<ControlSocket> {
+fn serve_control(data: &Path, lobby: Lobby, bus: Bus, reloader: Reloader) -> io::Result<ControlSocket> {
     // `Bus` is Sync: its sender is, and so is the waker.
     control::serve(data, lobby, move |request| match request {
         // On the caller's thread: the driver has no time to read files.
-        Request::Reload => match (access.reload(), bridges.reload()) {
-            (Ok(()), Ok(())) => Reply::Ok(serde_json::json!("reloaded")),
-            (Err(error), _) => Reply::Error(format!("the old rules stay in force: {error}")),
-            (Ok(()), Err(error)) => Reply::Error(format!("the bridges stay as they were: {error}")),
+        Request::Reload => match reloader.reload() {
+            Ok(later) => Reply::Ok(serde_json::json!({ "later": later })),
+            Err(why) => Reply::Error(format!("the old configuration stays in force: {why}")),
         },
         request => ask(&bus, request),
     })
@@ -441,9 +427,8 @@ impl Builder {
         let site = SiteId(rendezvous::PeerKey::from_seed(&self.key).0);
         let membership =
             in_mesh.then(|| Membership { site, name: self.name(), config: crate::limits::mesh(&self.config) });
-        let admission = if realms.are_open() { node::Admission::All } else { node::Admission::Verified };
         let config = node::Config {
-            broker: node::BrokerConfig { admission, ..crate::limits::broker(&self.config) },
+            broker: crate::limits::admitting(&self.config, realms),
             membership,
             system_interval: self.config.site.sys_interval,
             version: format!("midge version {}", env!("CARGO_PKG_VERSION")),
@@ -525,14 +510,9 @@ impl Builder {
         }
     }
 
-    fn reloaders(&self, bus: &Bus) -> Reloaders {
-        let access = Reloader::new(&self.config.listeners, bus.clone());
-        (access, bridge::Reloader::new(self.config.source.clone(), bus.clone()))
-    }
-
     fn bridges(&self, bus: Bus) -> Result<Bridges, StartError> {
         let seed = fresh_seed()?.iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte));
-        bus.send(Command::Bridges(Ok(self.config.bridges.clone())));
+        bus.send(Command::Bridges(self.config.bridges.clone()));
         Ok(Bridges::new(self.clock, bus, &self.config.limits, seed))
     }
 

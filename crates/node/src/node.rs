@@ -152,6 +152,13 @@ impl Node {
         self.carry(now);
     }
 
+    /// Other limits for clients from now on, and another time between two looks at `$SYS`. What is there already stays.
+    pub fn configure(&mut self, broker: broker::Config, system_interval: Duration) {
+        self.broker_config = broker;
+        self.narrow_broker();
+        self.system.set_interval(system_interval);
+    }
+
     /// Something happened.
     pub fn handle(&mut self, now: Now, input: Input<'_>) {
         match input {

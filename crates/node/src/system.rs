@@ -83,6 +83,11 @@ fn stored(stats: &Stats) -> u64 {
 }
 
 impl System {
+    /// As for [`System::new`].
+    pub(crate) fn set_interval(&mut self, interval: Duration) {
+        self.interval = interval;
+    }
+
     /// `interval` zero: the tree is never told.
     pub(crate) fn new(interval: Duration, version: &str) -> Self {
         Self {

@@ -155,9 +155,7 @@ impl Gate {
     /// # Errors
     /// When the system has no threads to give.
     pub fn new(realms: Realms, done: impl Fn(Checked) + Send + Sync + 'static) -> io::Result<Self> {
-        // Which listeners have passwords does not change with their files.
-        let is_needed = realms.0.iter().any(|realm| realm.passwords.is_some());
-        let workers = if is_needed { Some(Workers::start(done)?) } else { None };
+        let workers = if realms.have_passwords() { Some(Workers::start(done)?) } else { None };
         let mut secret = [0; 32];
         getrandom::fill(&mut secret).map_err(io::Error::other)?;
         Ok(Self {
@@ -178,6 +176,25 @@ impl Gate {
     pub fn set_login(&mut self, login: Option<(&str, &str)>) {
         self.login = login
             .map(|(user, password)| Login { user: user.into(), password: Zeroizing::new(password.as_bytes().into()) });
+    }
+
+    /// Whether these rules need somebody to check passwords, and nobody does.
+    pub fn lacks_workers(&self, realms: &Realms) -> bool {
+        self.workers.is_none() && realms.have_passwords()
+    }
+
+    /// Begins to check passwords.
+    ///
+    /// # Errors
+    /// When the system has no threads to give.
+    pub fn employ(&mut self, done: impl Fn(Checked) + Send + Sync + 'static) -> io::Result<()> {
+        self.workers = Some(Workers::start(done)?);
+        Ok(())
+    }
+
+    /// Whether somebody who was never asked, because nobody was, may stay under the rules of this listener.
+    pub fn takes_unasked(&self, listener: usize) -> bool {
+        self.realms.0.get(listener).is_some_and(|realm| realm.allow_anonymous)
     }
 
     /// May this client come in? The answer, or nothing until [`Gate::checked`].

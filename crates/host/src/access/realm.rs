@@ -93,6 +93,11 @@ impl Realms {
         self.0.iter().all(|realm| realm.is_open())
     }
 
+    /// Whether there is a password to be checked.
+    pub(super) fn have_passwords(&self) -> bool {
+        self.0.iter().any(|realm| realm.passwords.is_some())
+    }
+
     /// Those of a listener.
     pub(super) fn of(&self, listener: usize) -> Option<Arc<Realm>> {
         self.0.get(listener).cloned()

@@ -234,6 +234,17 @@ fn push<T: PartialEq>(
     }
 }
 
+/// Keys of `[site]` that are not the same in both.
+pub(crate) fn changed_site_keys(one: &Config, other: &Config) -> Vec<&'static str> {
+    let (one, other) = (site(one), site(other));
+    let is_in = |pairs: &[(&str, String)], pair: &(&str, String)| pairs.contains(pair);
+    let mut keys: Vec<_> = one.iter().filter(|pair| !is_in(&other, pair)).map(|(key, _)| *key).collect();
+    keys.extend(other.iter().filter(|pair| !is_in(&one, pair)).map(|(key, _)| *key));
+    keys.sort_unstable();
+    keys.dedup();
+    keys
+}
+
 fn site(config: &Config) -> Vec<(&'static str, String)> {
     let (site, default) = (&config.site, super::Site::default());
     let mut pairs = Vec::new();

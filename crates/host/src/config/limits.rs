@@ -67,8 +67,13 @@ impl Limit {
     }
 
     /// What holds.
-    pub(super) fn of(&self, limits: &Limits) -> u64 {
+    pub(crate) fn of(&self, limits: &Limits) -> u64 {
         (self.get)(limits)
+    }
+
+    /// Makes what holds in one hold in the other.
+    pub(crate) fn copy(&self, from: &Limits, to: &mut Limits) {
+        (self.set)(to, (self.get)(from));
     }
 
     /// Sets it, or says what would be allowed.

@@ -24,6 +24,7 @@ pub(crate) use access::ASSIGNED_ID_PREFIX;
 pub use access::Access;
 pub use address::{Address, RemoteBroker, Secret, TurnServer};
 pub use bridge::{Bridge, StartType};
+pub(crate) use import::changed_site_keys;
 pub use import::to_toml;
 pub use limits::{LIMITS, Limit, Limits, Unit};
 pub use listener::{Bind, CertificateName, Listener, Protocol, Tls, TlsVersion};

@@ -25,6 +25,8 @@ pub(super) fn check(text: &str, path: &Path) -> Report {
             bridge: None,
         },
         listeners: Vec::new(),
+        said: Vec::new(),
+        line_ends: text.match_indices('\n').map(|(at, _)| at).collect(),
         limits_given: BTreeMap::new(),
     };
     for mistake in &mistakes {
@@ -35,6 +37,7 @@ pub(super) fn check(text: &str, path: &Path) -> Report {
     if mistakes.is_empty() {
         reader.document(document.get_ref());
     }
+    reader.report.set_said(reader.said);
     reader.report.finish(reader.draft.config)
 }
 
@@ -43,6 +46,10 @@ struct Reader<'t> {
     report: Report,
     draft: Draft,
     listeners: Vec<Listener>,
+    /// Where lines end.
+    line_ends: Vec<usize>,
+    /// Keys and their lines, as they were read.
+    said: Vec<(String, usize)>,
     /// Where each limit of the file stands, for what is wrong between two of them.
     limits_given: BTreeMap<&'static str, Range<usize>>,
 }
@@ -102,6 +109,8 @@ impl Reader<'_> {
     fn section(&mut self, section: &'static Section, table: &DeTable<'_>) {
         for (name, value) in table {
             let full_name = || format!("{}.{}", section.name, name.get_ref());
+            let line = 1 + self.line_ends.partition_point(|end| *end < name.span().start);
+            self.said.push((full_name(), line));
             if let Some(key) = section.keys.iter().find(|key| key.name == name.get_ref()) {
                 self.mention(section, key.name, value);
                 if let Err(faults) = (key.read)(&mut self.draft, value) {

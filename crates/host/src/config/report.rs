@@ -136,7 +136,15 @@ pub struct Report {
     problems: Vec<Problem>,
     left_out: usize,
     heard: Vec<Heard>,
+    named: Box<Named>,
+}
+
+/// What stands where.
+#[derive(Clone, PartialEq, Debug, Default)]
+struct Named {
     mentions: Vec<Mention>,
+    /// Keys of a TOML file with their lines, in the order in which they were read.
+    said: Vec<(String, usize)>,
 }
 
 impl Report {
@@ -147,7 +155,7 @@ impl Report {
             problems: Vec::new(),
             left_out: 0,
             heard: Vec::new(),
-            mentions: Vec::new(),
+            named: Box::default(),
         }
     }
 
@@ -161,8 +169,22 @@ impl Report {
         self.heard.push(heard);
     }
 
+    /// The keys of a TOML file with their lines.
+    pub(super) fn set_said(&mut self, said: Vec<(String, usize)>) {
+        self.named.said = said;
+    }
+
+    /// `FILE:LINE` where a key stands, or the first one of a section; `nth` if it may stand several times.
+    pub(crate) fn place_of(&self, key: &str, nth: usize) -> Option<String> {
+        let is_it = |said: &str| said == key || said.strip_prefix(key).is_some_and(|rest| rest.starts_with('.'));
+        let heard = self.heard.iter().filter_map(|heard| Some((heard.key.as_deref()?, heard.source, heard.line)));
+        let said = self.named.said.iter().map(|(said, line)| (said.as_str(), 0, *line));
+        let (_, source, line) = heard.chain(said).filter(|(said, ..)| is_it(said)).nth(nth)?;
+        Some(format!("{}:{line}", self.sources.get(source)?.display()))
+    }
+
     pub(super) fn mention(&mut self, mention: Mention) {
-        self.mentions.push(mention);
+        self.named.mentions.push(mention);
     }
 
     pub(super) fn unreadable(path: &Path, error: &io::Error) -> Self {
@@ -222,7 +244,7 @@ impl Report {
 
     /// The files that the configuration names, which a check may look into.
     pub fn mentions(&self) -> &[Mention] {
-        &self.mentions
+        &self.named.mentions
     }
 
     /// The file that was checked, then those that it includes.

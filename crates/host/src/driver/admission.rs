@@ -1,5 +1,6 @@
 //! Who may connect: limits on how many, from where, and how fast, and what they have turned away.
 use super::socket::Peer;
+use crate::config::Limits;
 use node::settings::{Access, Settings};
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -39,6 +40,17 @@ impl Entrance {
             Peer::Local => IpAddr::V4(Ipv4Addr::LOCALHOST),
         };
         self.access.is_none_or(|access| access.admits(address))
+    }
+}
+
+impl Admission {
+    /// As the operator wants it.
+    pub(crate) fn of(limits: &Limits) -> Self {
+        Self {
+            connections_max: limits.connections_max,
+            per_address_max: limits.connections_per_address_max,
+            per_address_rate_max: limits.connection_rate_per_address_max,
+        }
     }
 }
 
@@ -114,6 +126,11 @@ pub(super) enum Denial {
 impl Origins {
     pub(super) fn new(limits: Admission) -> Self {
         Self { limits, known: HashMap::new(), idle: 0 }
+    }
+
+    /// Other limits from now on.
+    pub(super) fn set_limits(&mut self, limits: Admission) {
+        self.limits = limits;
     }
 
     /// One more connection; `now` counts from any fixed moment.

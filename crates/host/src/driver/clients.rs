@@ -191,6 +191,16 @@ impl Clients {
         })
     }
 
+    /// Other settings of the same listeners, and other limits, for what comes from now on.
+    pub fn configure(&mut self, configs: &[config::Listener], admission: Admission) {
+        for (listener, config) in self.listeners.iter_mut().zip(configs) {
+            listener.place = config.place().map(Arc::new);
+            listener.config = config.clone();
+        }
+        self.connections_max = admission.connections_max;
+        self.origins.set_limits(admission);
+    }
+
     /// Whether a listener needs gateways.
     pub fn needs_gateways(&self) -> bool {
         self.listeners.iter().any(|listener| listener.manner.is_some())
@@ -585,6 +595,15 @@ impl Clients {
     pub fn guest(&self, conn: ConnId) -> Option<&Guest> {
         let connection = self.connections.get(conn.slot as usize)?;
         connection.guest.as_deref().filter(|_| connection.generation == conn.generation)
+    }
+
+    /// Who came through a listener without being asked who it is, and through which.
+    pub fn unasked(&self) -> impl Iterator<Item = (ConnId, usize)> {
+        self.connections.iter().filter_map(|(slot, connection)| {
+            let conn = ConnId { slot: slot as u32, generation: connection.generation };
+            let is_asked = connection.guest.is_some() || connection.listener == NO_LISTENER;
+            (!is_asked).then_some((conn, connection.listener as usize))
+        })
     }
 
     /// Everybody who was let in by a password.
