@@ -488,6 +488,73 @@ def a_high_threshold_counts_what_may_be_in_flight(folder):
     here.stop(), there.stop()
 
 
+def what_is_too_large_is_in_nobodys_way(folder):
+    for version in (V311, V5):
+        place = folder / VERSIONS[version]
+        place.mkdir()
+        there = Mosquitto(place, "there").start()
+        # The bridge would take more than the site does, and says so.
+        lines = ["max_packet_size 2000", *connection(there, "# in 2", version=version, extra=["cleansession false"])]
+        if version == V311:
+            lines.append("bridge_max_packet_size 50000")
+        here = Midge(place, "midge", *lines).start()
+        here.await_bridge()
+        mouth, ear = Client(there, "mouth"), Client(here, "ear", "#")
+        for qos in (0, 1, 2):
+            mouth.publish(f"q{qos}", "x" * 20_000, qos)
+            mouth.publish(f"q{qos}", "small", qos)
+            ear.wait(f"q{qos}", "small")
+        # MQTT 5 says beforehand what is too large, and is not sent it.
+        dropped = here.bridges()[0]["dropped"]
+        assert dropped == (3 if version == V311 else 0), here.bridges()
+        # One more start: nothing of it comes again.
+        here.stop(), here.start()
+        here.await_bridge()
+        again = Client(here, "again", "#")
+        mouth.publish("late", "small", 1)
+        again.wait("late", "small")
+        assert all(len(message.payload) < 2000 for message in ear.heard + again.heard), ear.all()
+        log = (place / "midge.log").read_text()
+        assert version == V5 or "its largest packet is 2000 bytes, not 50000" in log and "are dropped" in log, log
+        mouth.close(), ear.close(), again.close(), here.stop(), there.stop()
+
+
+def a_refused_subscription_shows(folder):
+    there = Mosquitto(folder, "there").start()
+    here = Midge(folder, "midge")
+    here.conf = folder / "midge.toml"
+
+    def write(most):
+        here.conf.write_text(
+            f"""
+            [[listener]]
+            bind = "127.0.0.1:{here.port}"
+            [limits]
+            subscriptions_per_client_max = {most}
+            [console]
+            bind = "off"
+            [[bridge]]
+            name = "b"
+            address = "127.0.0.1:{there.port}"
+            topics = ["a out", "b out"]
+            """
+        )
+
+    write(1)
+    here.start()
+    here.await_bridge()
+    words = "this site refuses the subscription to b: "
+    until(lambda: (here.bridges()[0]["trouble"] or "").startswith(words), lambda: here.bridges())
+    assert f"connected, but {words}" in sh(MIDGE, "status", "--data", here.data)
+    assert (folder / "midge-stderr.log").read_text().count(words) == 1
+    write(2)
+    here.reload()
+    here.stop(), here.start()
+    here.await_bridge()
+    assert here.bridges()[0]["trouble"] is None, here.bridges()
+    here.stop(), there.stop()
+
+
 def lazy_and_once(folder):
     there = Mosquitto(folder, "mosquitto").start()
     here = Midge(folder, "midge", *connection(there, "l/# out 2", extra=["start_type lazy", "threshold 5", "idle_timeout 2"]))
@@ -637,6 +704,7 @@ def bad_peers_harm_nobody(folder):
 TESTS = [both_ways_under_prefixes, properties_of_version_5, nothing_comes_back, tls_and_credentials,
          the_state_topic_is_right, restarts_lose_nothing, a_queue_survives_and_drains_in_order,
          bridges_come_change_and_go, another_name_keeps_the_session, who_goes_while_dialling_leaves_nothing,
+         what_is_too_large_is_in_nobodys_way, a_refused_subscription_shows,
          a_high_threshold_counts_what_may_be_in_flight, lazy_and_once, the_next_address_is_tried,
          mosquitto_bridges_to_midge, bad_peers_harm_nobody]
 

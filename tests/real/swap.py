@@ -129,6 +129,11 @@ def root_is_left_for_the_user(folder):
         words = ["mosquitto_sub", "-h", "127.0.0.1", "-p", str(again.port), "-t", "kept", "-C", "1", "-W", "10"]
         assert subprocess.run(words, capture_output=True, text=True, timeout=30).stdout == "x\n"
         assert again.end() == 0
+    closed = folder / "closed"
+    closed.mkdir(mode=0o700)
+    (closed / "try-data").mkdir()
+    said = outcome("midge", closed, f"user nobody\nlistener {free_port()} 127.0.0.1\nallow_anonymous true\n")
+    assert said[0] == 1 and f"the user nobody may not enter {closed}: let it" in said[1], said
     said = outcome("midge", folder, "# comment\nuser no-such-user\nport 1\nallow_anonymous true\n")
     assert said[0] == 3 and "try.conf:2:6: user: this machine has no user" in said[1], said
 
