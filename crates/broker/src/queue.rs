@@ -82,6 +82,8 @@ pub(crate) struct Queue {
     window: NonZeroU16,
     window_bytes: usize,
     bytes: usize,
+    /// Entries of QoS 0 that were not sent yet.
+    fleeting: usize,
 }
 
 impl Queue {
@@ -95,6 +97,7 @@ impl Queue {
             window,
             window_bytes: usize::MAX,
             bytes: 0,
+            fleeting: 0,
         }
     }
 
@@ -116,6 +119,11 @@ impl Queue {
     /// Messages that were not sent on this connection yet.
     pub(crate) fn waiting(&self) -> usize {
         self.entries.len() - self.cursor
+    }
+
+    /// Whether a message of QoS 0 waits in it.
+    pub(crate) fn has_fleeting(&self) -> bool {
+        self.fleeting > 0
     }
 
     /// Whether it takes no more.
@@ -162,6 +170,7 @@ impl Queue {
 
     /// Appends a message to be sent when its turn comes.
     pub(crate) fn push(&mut self, entry: Entry) {
+        self.fleeting += usize::from(entry.qos == QoS::AtMostOnce);
         self.bytes += entry.message.as_ref().map_or(0, Message::size);
         self.entries.push_back(entry);
     }
@@ -187,6 +196,7 @@ impl Queue {
                     if !has_room || at as u64 >= Sequence::SPAN {
                         return None;
                     }
+                    self.fleeting = self.fleeting.saturating_sub(1);
                     Step::Publish { at, sequence, dup: false }
                 }
                 State::Waiting | State::Sent if !self.has_window() => return None,

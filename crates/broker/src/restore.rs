@@ -126,7 +126,7 @@ impl Broker {
         // Who was connected when the site went down may have been sent whatever the window allowed.
         let sent = was_away.then_some(record.sent);
         self.restore_queue(&mut session, staged.queued, sent, bodies);
-        let queues_qos0 = session.queue.iter().any(|(_, entry)| entry.qos == QoS::AtMostOnce);
+        let queues_qos0 = session.queue.has_fleeting();
         let is_over = session.queue.is_over(&self.config);
         let changed = (!was_away).then(|| session.record().value());
         // Before it is back, too, nobody takes what waits for a bridge, and no rules of clients are asked.

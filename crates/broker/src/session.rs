@@ -367,9 +367,9 @@ impl Broker {
             && let Some(session) = listener.session_mut()
         {
             let eased = session.queue.has_eased(&self.config);
-            let all_sent = session.queue.waiting() == 0;
+            let queues_qos0 = session.queue.has_fleeting();
             session.queue.shrink();
-            listener.queues_qos0 &= !all_sent;
+            listener.queues_qos0 = queues_qos0;
             self.room |= listener.full && eased;
             listener.full &= !eased;
             listener.dropping &= !eased;

@@ -70,6 +70,18 @@ fn what_comes_meanwhile_goes_behind_what_waited() {
 }
 
 #[test]
+fn qos_0_does_not_wait_for_a_window() {
+    let config = Config { queue_qos0: true, in_flight_max: std::num::NonZeroU16::MIN, ..Config::default() };
+    let away =
+        "a: CONNECT clean=0 · a: SUB t q1 · a: CLOSE · b: CONNECT · b: PUB t '1' q1 · b: PUB t '2' · b: PUB t '3' q1";
+    let back = "a< CONNACK present · a< PUB t '1' q1 #1 · a< PUB t '2'";
+    check_with(config.clone(), &format!("{away} · a: CONNECT clean=0"), back);
+    // Behind nothing of its kind it goes out at once.
+    check_with(config.clone(), &format!("{away} · a: CONNECT clean=0 · b: PUB t '4'"), "a< PUB t '4'");
+    check_with(config, &format!("{away} · RESTART · a: CONNECT clean=0"), back);
+}
+
+#[test]
 fn outgoing_qos_is_upgraded_if_it_is_to_be() {
     let config = || Config { upgrade_qos: true, ..Config::default() };
     check("a: CONNECT · a: SUB t q2 · b: CONNECT · b: PUB t 'x'", "a< PUB t 'x'");
