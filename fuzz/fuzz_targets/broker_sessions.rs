@@ -2,13 +2,14 @@
 //! answer can be read by its client, and what was stored is understood after a restart.
 #![no_main]
 use arbitrary::Arbitrary;
-use broker::{AttachId, Broker, Change, Config, ConnId, Input, Output, Role, WhenFull};
+use broker::{AttachId, Broker, Change, Config, ConnId, Input, Output, Overlap, Place, Role, WhenFull};
 use libfuzzer_sys::fuzz_target;
 use midge_fuzz::{Ear, Say};
 use mqtt::message::MessageOptions;
 use mqtt::{Instant, Message, Now, Version, Wall};
 use std::collections::BTreeMap;
 use std::num::NonZeroU16;
+use std::sync::Arc;
 
 const CONNECTIONS: usize = 4;
 
@@ -49,12 +50,20 @@ struct World {
     sealed: Vec<(u64, Vec<Change>)>,
     batch: u64,
     store: BTreeMap<Box<[u8]>, Box<[u8]>>,
+    /// Whether half of the clients live below a mount point.
+    is_mounted: bool,
 }
 
-fuzz_target!(|input: (bool, Vec<Step<'_>>)| {
-    let (drops, steps) = input;
+fuzz_target!(|input: (u8, Vec<Step<'_>>)| {
+    let (choices, steps) = input;
+    let chosen = |bit: u8| choices >> bit & 1 == 1;
     let config = Config {
-        when_full: if drops { WhenFull::Drop } else { WhenFull::Refuse },
+        when_full: if chosen(0) { WhenFull::Drop } else { WhenFull::Refuse },
+        overlap: if chosen(1) { Overlap::Once } else { Overlap::ByVersion },
+        queue_qos0: chosen(2),
+        upgrade_qos: chosen(3),
+        in_flight_bytes_max: if chosen(4) { 20 } else { usize::MAX },
+        payload_max: if chosen(5) { 50 } else { u32::MAX },
         packet_max: 4096,
         in_flight_max: NonZeroU16::new(3).expect("not zero"),
         receive_max: NonZeroU16::new(3).expect("not zero"),
@@ -72,7 +81,7 @@ fuzz_target!(|input: (bool, Vec<Step<'_>>)| {
         route_cache_bytes_max: 500,
         ..Config::default()
     };
-    let mut world = World::new(config);
+    let mut world = World::new(config, chosen(6));
     for step in steps.iter().take(200) {
         world.step(step);
         world.settle();
@@ -87,7 +96,7 @@ fn role(peer: bool) -> (AttachId, Role) {
 }
 
 impl World {
-    fn new(config: Config) -> Self {
+    fn new(config: Config, is_mounted: bool) -> Self {
         let now = Now { instant: Instant(1_000_000), wall: Wall(1_700_000_000_000) };
         let mut broker = Broker::new(config.clone(), 7);
         broker.restored(now);
@@ -99,7 +108,17 @@ impl World {
             ear: Ear::default(),
         };
         let clients = (0..CONNECTIONS as u32).map(client).collect();
-        Self { broker, config, now, clients, generation: 0, sealed: Vec::new(), batch: 0, store: BTreeMap::new() }
+        Self {
+            broker,
+            config,
+            now,
+            clients,
+            generation: 0,
+            sealed: Vec::new(),
+            batch: 0,
+            store: BTreeMap::new(),
+            is_mounted,
+        }
     }
 
     fn step(&mut self, step: &Step<'_>) {
@@ -114,10 +133,8 @@ impl World {
             }
             Step::Pass { tenths } => {
                 let millis = u64::from(*tenths) * 100;
-                self.now = Now {
-                    instant: Instant(self.now.instant.0 + millis * 1000),
-                    wall: Wall(self.now.wall.0 + millis),
-                };
+                self.now =
+                    Now { instant: Instant(self.now.instant.0 + millis * 1000), wall: Wall(self.now.wall.0 + millis) };
                 self.broker.handle(self.now, Input::Timeout);
             }
             Step::Seal => self.seal(),
@@ -131,11 +148,8 @@ impl World {
             Step::Wish { peer, filter, wanted, bits } => {
                 let (id, filter) = (role(*peer).0, midge_fuzz::filter(*filter));
                 let options = mqtt::packet::SubscribeOptions::from_bits(bits & 0x3F).unwrap_or_default();
-                let wish = if *wanted {
-                    Input::Subscribe { id, filter, options }
-                } else {
-                    Input::Unsubscribe { id, filter }
-                };
+                let wish =
+                    if *wanted { Input::Subscribe { id, filter, options } } else { Input::Unsubscribe { id, filter } };
                 self.broker.handle(self.now, wish);
             }
             Step::Speak { peer, topic, qos, retain, payload } => {
@@ -166,6 +180,10 @@ impl World {
         let version = Version::V3_1_1;
         self.clients[conn] = Client { id, version, open: true, stalled: false, ear: Ear::default() };
         self.broker.handle(self.now, Input::Opened { conn: id, origin: "fuzz", identity: None });
+        if self.is_mounted && conn % 2 == 1 {
+            let place = Place { mount_point: Some("a/".into()), ..Place::default() };
+            self.broker.handle(self.now, Input::Placed { conn: id, place: &Arc::new(place) });
+        }
     }
 
     fn close(&mut self, conn: usize) {

@@ -136,7 +136,7 @@ impl Stage {
                 let suits = |client: &Client| {
                     client.version == Version::V5 || !(what.contains("alias") || what.contains("0x04"))
                 };
-                what.starts_with("CONNECT") || self.clients.get(who).is_some_and(suits)
+                what.starts_with("CONNECT") || what.starts_with("PLACED") || self.clients.get(who).is_some_and(suits)
             }
             None => step != "COMMIT" || self.held.is_some(),
         }
