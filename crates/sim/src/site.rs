@@ -1,7 +1,7 @@
 //! One site in the world: a node while it lives, and a disk that outlives it.
 use crate::disk::Disk;
 use mqtt::Now;
-use node::{BrokerConfig, Config, Membership, MeshConfig, Node, SiteId};
+use node::{BrokerConfig, Config, Membership, MeshConfig, Node, Overlap, SiteId};
 use std::collections::BTreeSet;
 
 /// A site.
@@ -43,7 +43,8 @@ impl Site {
             start_at: 0,
             paused: BTreeSet::new(),
             damaged: 0,
-            broker: BrokerConfig::default(),
+            // Checkers count copies, and some devices have overlapping filters.
+            broker: BrokerConfig { overlap: Overlap::Once, ..BrokerConfig::default() },
         }
     }
 
