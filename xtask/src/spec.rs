@@ -1,6 +1,7 @@
 //! Statements of the standard by their ids, `[MQTT-3.3.1-2]`: cited beside code, and beside a test. The list of all of
 //! them is `spec/statements.txt`; `docs/conformance.md` is made of it and of the citations, and of the quirks of the
 //! ESP8266 broker and theirs.
+mod breaks;
 mod citations;
 mod paper;
 mod quirks;
@@ -22,17 +23,27 @@ pub(crate) struct Args {
     /// Write docs/conformance.md anew.
     #[arg(long)]
     write: bool,
+    /// Break code that statements ask for, in a copy of the work tree, and see that their tests fail.
+    #[arg(long = "break")]
+    breaks: bool,
 }
 
 impl Args {
     /// What every commit is held to.
     pub(crate) fn strict() -> Self {
-        Self { strict: true, write: false }
+        Self { strict: true, write: false, breaks: false }
     }
 }
 
 /// Lists the gaps; true unless they are to count.
 pub(crate) fn run(args: &Args) -> bool {
+    if args.breaks {
+        let noticed = workspace::tracked().and_then(|files| breaks::run(&Look::at(&files)?, &files));
+        return noticed.unwrap_or_else(|error| {
+            println!("{error}");
+            false
+        });
+    }
     let gaps = workspace::tracked().and_then(|files| {
         let look = Look::at(&files)?;
         if args.write {

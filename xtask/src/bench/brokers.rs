@@ -67,7 +67,8 @@ fn version(program: &Path, flag: &str) -> String {
     let Ok(output) = output else { return "?".to_owned() };
     let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     let line = text.lines().find(|line| line.chars().any(|c| c.is_ascii_digit())).unwrap_or("?");
-    let named = ["midge ", "mosquitto version ", "nats-server: v"].iter().find_map(|name| line.strip_prefix(name));
+    let named =
+        ["midge ", "mosquitto version ", "nats-server: v", "rumqttd "].iter().find_map(|name| line.strip_prefix(name));
     named.unwrap_or(line).trim().to_owned()
 }
 

@@ -73,8 +73,17 @@ pub(super) fn run(setting: &Setting, rows: &[&Row], brokers: &[Broker]) -> Found
 /// Instructions of every flow but those for latency, once: they are the same every time.
 pub(super) fn count(setting: &Setting, rows: &[&Row], brokers: &[Broker], found: &mut Found) {
     let is_flow = |row: &&&Row| row.goals.iter().any(|goal| goal.figure == CPU);
+    // Some can't do without what valgrind does not have.
+    let is_able = |broker: &&Broker| match idle(setting, broker) {
+        Ok(_) => true,
+        Err(error) => {
+            println!("callgrind · {}: {error}", broker.name);
+            false
+        }
+    };
+    let able: Vec<&Broker> = brokers.iter().filter(is_able).collect();
     for row in rows.iter().filter(is_flow) {
-        for broker in brokers {
+        for &broker in &able {
             match instructions(setting, row, broker) {
                 Ok(report) => {
                     println!("callgrind · {} · {}: {}", row.key, broker.name, report[USER_INSTRUCTIONS]);
@@ -152,30 +161,36 @@ pub(super) const USER_INSTRUCTIONS: &str = "user_kiloinstructions_per_delivery";
 /// takes to connect.
 fn instructions(setting: &Setting, row: &Row, broker: &Broker) -> Result<Value, String> {
     let Way::Bench(args) = row.way else { return Err("no flow".to_owned()) };
-    let dir = setting.scratch.join(format!("{}-{}-callgrind", broker.name, row.key));
-    let _ = std::fs::remove_dir_all(&dir);
-    std::fs::create_dir_all(&dir).map_err(|error| format!("{}: {error}", dir.display()))?;
-    let idle = profiled(broker, &dir, |_| Ok(Value::Null))?.0;
-    let (all, report) = profiled(broker, &dir, |running| setting.bench(running, &format!("--warm-up 0 {args}")))?;
-    let _ = std::fs::remove_dir_all(&dir);
+    let idle = idle(setting, broker)?;
+    let work = |running: &Running| setting.bench(running, &format!("--warm-up 0 {args}"));
+    let (all, report) = profiled(setting, broker, work)?;
     let delivered = report["delivered"].as_f64().filter(|count| *count > 0.0).ok_or("nothing was delivered")?;
     Ok(serde_json::json!({ USER_INSTRUCTIONS: (all - idle) / delivered / 1e3 }))
 }
 
+/// Instructions of a start and an end.
+fn idle(setting: &Setting, broker: &Broker) -> Result<f64, String> {
+    profiled(setting, broker, |_| Ok(Value::Null)).map(|(all, _)| all)
+}
+
 /// Instructions of a broker from start to end, and what was done to it meanwhile.
 fn profiled(
+    setting: &Setting,
     broker: &Broker,
-    dir: &Path,
     work: impl FnOnce(&Running) -> Result<Value, String>,
 ) -> Result<(f64, Value), String> {
+    let dir = setting.scratch.join(format!("{}-callgrind", broker.name));
+    let _ = std::fs::remove_dir_all(&dir);
+    std::fs::create_dir_all(&dir).map_err(|error| format!("{}: {error}", dir.display()))?;
     let profile = dir.join("profile");
     let out = format!("--callgrind-out-file={}", profile.display());
-    let running = broker.start(dir, &["valgrind", "--tool=callgrind", &out])?;
+    let running = broker.start(&dir, &["valgrind", "--tool=callgrind", &out])?;
     let report = work(&running);
     running.terminate();
     let text = std::fs::read_to_string(&profile).map_err(|error| format!("callgrind left no profile: {error}"))?;
     let total = text.lines().find_map(|line| line.strip_prefix("totals: ").or(line.strip_prefix("summary: ")));
     let total = total.and_then(|number| number.split(' ').next()?.parse().ok()).ok_or("the profile has no sum")?;
+    let _ = std::fs::remove_dir_all(&dir);
     Ok((total, report?))
 }
 

@@ -1,6 +1,6 @@
 //! The table for readers.
 use super::citations::{Citations, Side};
-use super::statements::{Statement, Who};
+use super::statements::{Break, Statement, Who};
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
@@ -49,13 +49,21 @@ fn summary(page: &mut String, statements: &[Statement], citations: &Citations) {
 
 fn broken(page: &mut String, statements: &[Statement]) {
     page.push_str("\n## Shown by breaking it\n\n");
-    page.push_str("For these the line was broken by hand, the test seen to fail, and the line restored.\n\n");
-    page.push_str("| id | what was broken, and what failed then |\n|---|---|\n");
+    page.push_str("`cargo xtask spec --break` replaces each of these pieces of code in a copy of the work tree, and fails unless\n");
+    page.push_str("tests that cite the statement do.\n\n");
+    page.push_str("| id | what is wrong then | in | code | replaced by |\n|---|---|---|---|---|\n");
     for statement in statements {
-        if let Some(broken) = &statement.broken {
-            let _ = writeln!(page, "| {} | {broken} |", statement.id);
+        if let Some(Break { words, file, right, wrong }) = &statement.broken {
+            let file = file.trim_start_matches("crates/");
+            let (right, wrong) = (code(right), code(wrong));
+            let _ = writeln!(page, "| {} | {words} | `{file}` | {right} | {wrong} |", statement.id);
         }
     }
+}
+
+/// In a cell of a table.
+fn code(text: &str) -> String {
+    format!("`{}`", text.replace('|', "\\|"))
 }
 
 fn row(page: &mut String, statement: &Statement, citations: &Citations) {

@@ -9,10 +9,28 @@ pub(super) struct Statement {
     pub(super) asks: String,
     /// Why it has no code or no test.
     pub(super) why: Option<String>,
-    /// What was broken to see its test fail, and which test that was.
-    pub(super) broken: Option<String>,
+    /// How it can be broken to see its tests fail.
+    pub(super) broken: Option<Break>,
     /// The heading above it.
     pub(super) part: String,
+}
+
+/// A piece of code and what takes its place.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Break {
+    pub(super) words: String,
+    /// From the root.
+    pub(super) file: String,
+    pub(super) right: String,
+    pub(super) wrong: String,
+}
+
+impl Break {
+    /// The next of file, right and wrong; false if all are there.
+    fn add(&mut self, line: &str) -> bool {
+        let missing = [&mut self.file, &mut self.right, &mut self.wrong].into_iter().find(|part| part.is_empty());
+        missing.map(|part| line.clone_into(part)).is_some()
+    }
 }
 
 /// Whom it binds.
@@ -46,11 +64,18 @@ pub(super) fn parse(text: &str) -> Result<Vec<Statement>, String> {
         if let Some(heading) = line.strip_prefix("## ") {
             part = heading.to_owned();
         } else if line.is_empty() || line.starts_with('#') {
+        } else if let Some(code) = line.strip_prefix("        ") {
+            let broken = statements.last_mut().and_then(|last| last.broken.as_mut());
+            if !broken.is_some_and(|broken| broken.add(code)) {
+                return wrong("file, code and wrong code belong to 'broken: '");
+            }
         } else if let Some(note) = line.strip_prefix("    ") {
             let Some(last) = statements.last_mut() else { return wrong("a note before the first statement") };
             match note.split_once(": ") {
                 Some(("why", why)) => last.why = Some(why.to_owned()),
-                Some(("broken", broken)) => last.broken = Some(broken.to_owned()),
+                Some(("broken", broken)) => {
+                    last.broken = Some(Break { words: broken.to_owned(), ..Break::default() });
+                }
                 _ => return wrong("a note begins with 'why: ' or 'broken: '"),
             }
         } else {
@@ -79,6 +104,7 @@ mod tests {
             ("1-1 server One.\n1-1 both Two.\n", "statements.txt:2: this id was there before"),
             ("1-1 nobody One.\n", "statements.txt:1: write: ID server|client|both WHAT"),
             ("    why: x\n", "statements.txt:1: a note before the first statement"),
+            ("1-1 server One.\n        a\n", "statements.txt:2: file, code and wrong code belong to 'broken: '"),
             ("1-1 server One.\n    because\n", "statements.txt:2: a note begins with 'why: ' or 'broken: '"),
         ];
         for (text, expected) in rows {
