@@ -37,6 +37,10 @@ fuzz_target!(|data: &[u8]| {
                     assert!(!bytes.is_empty());
                     node.handle(now, NodeInput::Console(Input::Written { session }));
                 }
+                NodeOutput::Console(Output::MayRestart { session, factory }) => {
+                    let outcome = if kind & 8 == 0 { Ok(()) } else { Err("something is in the way") };
+                    node.handle(now, NodeInput::Console(Input::MayRestart { session, factory, outcome }));
+                }
                 NodeOutput::Console(Output::Close { .. }) => open = false,
                 _ => {}
             }
