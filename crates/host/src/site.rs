@@ -500,13 +500,29 @@ impl Builder {
             listeners: vec![Listener { bind: Listener::on_loopback(port).bind, ..self.config.listeners[0].clone() }],
             ..self.config.clone()
         };
-        match open_doors(&at(wanted), event_loop) {
-            Err(error) if wanted != MQTT_PORT => {
-                let words = format_args!("The setting broker_port can't be honoured: {error}.");
-                self.log.line(self.now.wall, crate::config::Level::Error, words);
-                open_doors(&at(MQTT_PORT), event_loop)
-            }
-            opened => opened,
+        if wanted == MQTT_PORT {
+            return open_doors(&at(MQTT_PORT), event_loop);
+        }
+        let others = self.console_bind(node).into_iter().chain(self.config.http);
+        let opened = if others.map(|other| other.port()).any(|port| port == wanted) {
+            Err("the console, or [http], has this port".to_owned())
+        } else {
+            open_doors(&at(wanted), event_loop).map_err(|error| error.to_string())
+        };
+        opened.or_else(|error| {
+            let words = format_args!("The setting broker_port can't be honoured: {error}.");
+            self.log.line(self.now.wall, crate::config::Level::Error, words);
+            open_doors(&at(MQTT_PORT), event_loop)
+        })
+    }
+
+    /// Where the console's port is to be, if anywhere.
+    fn console_bind(&self, node: &Node) -> Option<SocketAddr> {
+        let port = u16::try_from(node.console().settings().number("config_port")).unwrap_or_default();
+        match self.config.console.bind {
+            ConsoleBind::At(address) => Some(address),
+            ConsoleBind::Loopback if port != 0 => Some(SocketAddr::from((Ipv4Addr::LOCALHOST, port))),
+            ConsoleBind::Loopback | ConsoleBind::Off => None,
         }
     }
 
@@ -530,12 +546,7 @@ impl Builder {
     /// Opens the console's port. Nobody has asked for the one on loopback: if it is taken, the site goes on without.
     fn consoles(&mut self, node: &Node, bus: Bus) -> Result<ConsoleServer, StartError> {
         use crate::config::Level::{Notice, Warning};
-        let port = u16::try_from(node.console().settings().number("config_port")).unwrap_or_default();
-        let bind = match self.config.console.bind {
-            ConsoleBind::At(address) => Some(address),
-            ConsoleBind::Loopback if port != 0 => Some(SocketAddr::from((Ipv4Addr::LOCALHOST, port))),
-            ConsoleBind::Loopback | ConsoleBind::Off => None,
-        };
+        let bind = self.console_bind(node);
         let server = match (ConsoleServer::start(bind, bus.clone()), bind, self.config.console.bind) {
             (Err(error), Some(address), ConsoleBind::Loopback) => {
                 let words = format_args!("No console on {address}: {error}. [console] bind names another port.");
