@@ -342,6 +342,8 @@ impl<'t> Reader<'t> {
             self.report.mention(Mention { source: self.source, line: number, key, kind, path });
         }
         let outcome = match DIRECTIVES.iter().find(|(known, _)| *known == name) {
+            // It ends the value for mosquitto.
+            _ if value.contains('\0') => Err("a zero byte is in the value: take it out".to_owned()),
             Some((_, apply)) => apply(self, line),
             None if bridge::Draft::knows(name) => self.bridge_word(line),
             None => Err(unknown(name)),

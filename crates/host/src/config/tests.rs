@@ -569,6 +569,7 @@ fn what_a_mosquitto_conf_is_told() {
             ("listener 1883", &["1:10: listener: … add the line: allow_anonymous true"]),
             ("listener 1883\nallow_anonymous false", &["2:17: allow_anonymous: … there is no password_file"]),
             ("allow_anonymous maybe", &["1:17: allow_anonymous: … true or false"]),
+            ("log_dest file /a\0b", &["1:10: log_dest: … a zero byte"]),
             ("listener", &["1:1: listener: … listener PORT"]),
             ("listener 0 mosquitto.sock\nallow_anonymous true", &["1:10: listener: … IP address"]),
             ("listener 0\nallow_anonymous true", &["1:10: listener: … write listener 0 /PATH"]),
