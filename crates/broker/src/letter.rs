@@ -106,28 +106,18 @@ impl<'a> Letter<'a> {
         self.message.insert(message)
     }
 
-    /// The message in the store, for one more queue that owes it.
-    pub(crate) fn stored(&mut self, journal: &mut Journal) -> BodyId {
+    /// The message in the store, for one more queue that owes it; `write` is [`Journal::store`], or [`Journal::note`]
+    /// where nobody waits for it.
+    pub(crate) fn stored(
+        &mut self,
+        journal: &mut Journal,
+        write: impl FnOnce(&mut Journal, Vec<u8>, Option<Vec<u8>>),
+    ) -> BodyId {
         let body = match self.stored {
             Some(body) => body,
             None => {
                 let body = journal.new_body();
-                journal.store(record::body_key(body), Some(record::message_value(self.message())));
-                self.stored = Some(body);
-                body
-            }
-        };
-        journal.retain_body(body);
-        body
-    }
-
-    /// As [`Letter::stored`], where nobody waits for it.
-    pub(crate) fn noted(&mut self, journal: &mut Journal) -> BodyId {
-        let body = match self.stored {
-            Some(body) => body,
-            None => {
-                let body = journal.new_body();
-                journal.note(record::body_key(body), Some(record::message_value(self.message())));
+                write(journal, record::body_key(body), Some(record::message_value(self.message())));
                 self.stored = Some(body);
                 body
             }

@@ -7,6 +7,7 @@ use crate::crowd::Excess;
 use crate::door::{Delivery, Output};
 use crate::event::{Drop, Event};
 use crate::index::{ListenerId, Member, is_system, stays_here};
+use crate::journal::Journal;
 use crate::letter::{Copy, Frames, Letter, Raw};
 use crate::listener::{Kind, Listener, Session};
 use crate::queue::{Entry, State};
@@ -526,7 +527,7 @@ impl Broker {
             return self.drop_for(id, Drop::QueueFull);
         }
         let sequence = session.queue.next_sequence();
-        let stored = durable.then(|| letter.noted(&mut self.journal));
+        let stored = durable.then(|| letter.stored(&mut self.journal, Journal::note));
         if let Some(body) = stored {
             let record = QueuedRecord::Owed { body, qos: QoS::AtMostOnce, retain, ids: ids.to_vec() };
             self.journal.note(record::queued_key(session.number, sequence), Some(record.value()));
@@ -590,7 +591,7 @@ impl Broker {
             payload_bytes: u32::try_from(letter.payload.len()).unwrap_or(u32::MAX),
         };
         if durable {
-            let body = letter.stored(&mut self.journal);
+            let body = letter.stored(&mut self.journal, Journal::store);
             entry.stored = Some(body);
             let record = QueuedRecord::Owed { body, qos: owed.qos, retain: owed.retain, ids: owed.ids.to_vec() };
             self.journal.store(record::queued_key(session.number, sequence), Some(record.value()));
