@@ -162,7 +162,7 @@ impl Routes {
             return true;
         }
         if self.seen.is_empty() {
-            self.seen.resize((self.bytes_max / BYTES_PER_MARK).max(1), 0);
+            self.seen = alloc::vec![0; (self.bytes_max / BYTES_PER_MARK).max(1)];
         }
         // The table has no use for these bits of the hash.
         let mark = (hash >> 16) as u16 | 1;
