@@ -102,7 +102,7 @@ fn steps() -> Vec<Step> {
             ring: 4,
             name: "load on a running site",
             needs: &[],
-            command: |_| cargo(&["test", "--package", "midge-cli", "--test", "bench"]),
+            command: |_| cargo(&["test", "--workspace", "--test", "bench"]),
         },
         Step {
             ring: 4,
